@@ -1,0 +1,12 @@
+"""The outside world on a laptop: the customer database, the application that writes to it, the Disney API.
+
+The loaders, the DAGs and dbt never import this package: they meet it only through a DSN or a URL.
+"""
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    """The folder that holds everything the sandbox writes (SANDBOX_HOME, by default ./.sandbox), absolute."""
+    return Path(os.environ.get("SANDBOX_HOME") or ".sandbox").resolve()

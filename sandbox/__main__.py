@@ -1,0 +1,25 @@
+"""`python -m sandbox <command>`: start, stop and use the outside world.
+
+A module that has commands offers `add_parser(subparsers)`; each of its parsers sets `run`, a function that takes
+the parsed arguments and returns the exit code (None is 0).
+"""
+
+import argparse
+import logging
+import sys
+
+MODULES = ()
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__.splitlines()[0])
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in MODULES:
+        module.add_parser(subparsers)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    return args.run(args) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
