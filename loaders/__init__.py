@@ -1,1 +1,1 @@
-"""The thin loader: lands verbatim extracts of the Disney API and of the customer database in the lake's raw zone."""
+"""The thin loader: lands verbatim extracts of the Disney API and of the customer database in raw."""

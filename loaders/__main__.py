@@ -1,0 +1,60 @@
+"""The command line: `python -m loaders disney|users|key` lands one batch (or makes the vault key) and exits.
+
+Exit code 0: done, also when there was nothing new. 1: the source or the lake failed, a retry may help.
+2: wrong settings or a state that needs a person. One JSON line on stdout says what landed; logs go to stderr.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from loaders import disney, key, settings, users
+from loaders.errors import LoaderError
+
+log = logging.getLogger("loaders")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; each command's function takes the settings and its options."""
+    parser = argparse.ArgumentParser(prog="python -m loaders", description=__doc__.partition("\n\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="disney|users|key")
+
+    command = commands.add_parser("disney", help="land one complete snapshot of the Disney API's characters")
+    command.set_defaults(run=lambda options, config: disney.land(config))
+
+    command = commands.add_parser("users", help="land the changes of the customer table since the last run")
+    command.add_argument(
+        "--resnapshot",
+        action="store_true",
+        help="begin a new epoch: make the slot anew and land the whole table; what vanished becomes a tombstone",
+    )
+    command.set_defaults(run=lambda options, config: users.land(config, resnapshot=options.resnapshot))
+
+    command = commands.add_parser("key", help="write the masking key's table to the vault")
+    command.set_defaults(run=lambda options, config: key.write(config))
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = build_parser().parse_args(arguments)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    started = time.monotonic()
+    try:
+        landed = options.run(options, settings.from_environment())
+    except LoaderError as error:
+        log.error("%s", error)
+        return error.exit_code
+    except OSError as error:  # a full disk, a folder that may not be written, a connection refused
+        log.error("the lake or this machine failed, nothing was landed by half: %s", error)
+        return 1
+    print(json.dumps(asdict(landed) | {"seconds": round(time.monotonic() - started, 3)}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The raw contract: where each extract lands, and with which columns (docs/architecture.md, "Raw").
+
+Everything in raw is text as the source sent it, beside what the loader knows of the extract.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from loaders.lake import Lake
+
+COMPRESSION = "zstd"
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """An append-only external table: a folder of Parquet files, partitioned by `load_date`."""
+
+    name: str
+    schema: pa.Schema
+
+    def key(self, batch_time: datetime, file_name: str) -> str:
+        """The key of a batch's file; the partition is the batch's own time in UTC."""
+        return f"raw/{self.name}/load_date={batch_time.astimezone(UTC):%Y-%m-%d}/{file_name}.parquet"
+
+
+CHARACTERS = RawTable(
+    "disney/characters",
+    pa.schema(
+        [
+            pa.field("batch_id", pa.string(), nullable=False),
+            pa.field("extracted_at", pa.timestamp("ms", tz="UTC"), nullable=False),
+            pa.field("request_url", pa.string(), nullable=False),
+            pa.field("position", pa.int32(), nullable=False),
+            pa.field("payload", pa.string(), nullable=False),
+        ]
+    ),
+)
+
+USER_CHANGES = RawTable(
+    "customer/usuarios",
+    pa.schema(
+        [
+            pa.field("epoch", pa.int32(), nullable=False),
+            pa.field("op", pa.string(), nullable=False),
+            pa.field("commit_lsn", pa.int64(), nullable=False),
+            pa.field("change_seq", pa.int64(), nullable=False),
+            pa.field("committed_at", pa.timestamp("us", tz="UTC"), nullable=False),
+            pa.field("before", pa.string()),
+            pa.field("after", pa.string()),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("batch_id", pa.string(), nullable=False),
+            pa.field("landed_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        ]
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What one run landed, as its last line on stdout says it. No batch: there was nothing new."""
+
+    table: str
+    batch_id: str | None = None
+    rows: int = 0
+    bytes: int = 0
+    range: str | None = None
+
+
+def ensure_tables(lake: Lake) -> None:
+    """Give every raw table a file without rows: engines cannot read a table that has no file at all."""
+    for table in (CHARACTERS, USER_CHANGES):
+        key = table.key(datetime.fromtimestamp(0, UTC), "empty")
+        if lake.read(key) is None:
+            with lake.new_file(key) as path:
+                pq.write_table(table.schema.empty_table(), path, compression=COMPRESSION)
+
+
+def new_batch_id(batch_time: datetime) -> str:
+    """A batch's name: its UTC time to the microsecond, so that names sort in landing order."""
+    return f"{batch_time.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"

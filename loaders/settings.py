@@ -1,0 +1,61 @@
+"""Settings come from the environment; `.env.example` explains each of them."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loaders.errors import OperatorError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the loaders need to know. Secrets stay out of the repr, which may reach a log."""
+
+    lake_uri: str
+    vault_uri: str
+    disney_api_url: str
+    customer_table: str
+    customer_dsn: str | None = field(default=None, repr=False)
+    customer_snapshot_dsn: str | None = field(default=None, repr=False)
+    masking_key: str | None = field(default=None, repr=False)
+    masking_key_secret_id: str | None = None
+    lake_kms_key_id: str | None = None
+    vault_kms_key_id: str | None = None
+
+    @property
+    def required_customer_dsn(self) -> str:
+        """CUSTOMER_DSN, or an OperatorError that says how to set it."""
+        if not self.customer_dsn:
+            raise OperatorError(
+                "CUSTOMER_DSN is not set: give the libpq URL of the customer database, "
+                "for example postgresql://loader@host:5432/customer"
+            )
+        return self.customer_dsn
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings; an empty variable counts as one that is not set."""
+
+    def get(name: str) -> str | None:
+        return environ.get(name, "").strip() or None
+
+    return Settings(
+        lake_uri=absolute_uri(get("LAKE_URI") or "./lake"),
+        vault_uri=absolute_uri(get("VAULT_URI") or "./vault"),
+        disney_api_url=(get("DISNEY_API_URL") or "https://api.disneyapi.dev").rstrip("/"),
+        customer_table=get("CUSTOMER_TABLE") or "public.usuarios",
+        customer_dsn=get("CUSTOMER_DSN"),
+        customer_snapshot_dsn=get("CUSTOMER_SNAPSHOT_DSN") or get("CUSTOMER_DSN"),
+        masking_key=get("MASKING_KEY"),
+        masking_key_secret_id=get("MASKING_KEY_SECRET_ID"),
+        lake_kms_key_id=get("LAKE_KMS_KEY_ID"),
+        vault_kms_key_id=get("VAULT_KMS_KEY_ID"),
+    )
+
+
+def absolute_uri(uri: str) -> str:
+    """A folder becomes an absolute path, so that it means the same wherever a later step runs."""
+    if "://" in uri:
+        return uri.rstrip("/")
+    return str(Path(uri).expanduser().resolve())
