@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--resnapshot",
         action="store_true",
-        help="begin a new epoch: make the slot anew and land the whole table; what vanished becomes a tombstone",
+        help="begin a new epoch: a new slot and the whole table; what vanished becomes a tombstone",
     )
     command.set_defaults(run=lambda options, config: users.land(config, resnapshot=options.resnapshot))
 
