@@ -79,13 +79,9 @@ def _given_key(settings: Settings) -> bytes | None:
     try:
         key = bytes.fromhex(text)
     except ValueError:
-        raise OperatorError(
-            f"{name} is not hex: give 32 random bytes or more (`openssl rand -hex 32`)"
-        ) from None
+        raise OperatorError(f"{name} is not hex: give 32 random bytes or more (`openssl rand -hex 32`)") from None
     if len(key) < MINIMUM_BYTES:
-        raise OperatorError(
-            f"{name} has {len(key)} bytes: give {MINIMUM_BYTES} or more (`openssl rand -hex 32`)"
-        )
+        raise OperatorError(f"{name} has {len(key)} bytes: give {MINIMUM_BYTES} or more (`openssl rand -hex 32`)")
     return key
 
 

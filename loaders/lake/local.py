@@ -1,0 +1,84 @@
+"""A lake in a local folder."""
+
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from loaders.errors import TransientError
+
+INCOMING = ".incoming"  # beside the zones, on the same file system, so that a rename is atomic
+
+
+class LocalLake:
+    """The Lake interface on a folder: atomic by rename, locked by flock (which a killed process lets go)."""
+
+    def __init__(self, root: Path, *, private: bool = False) -> None:
+        self.root = root
+        self.uri = str(root)
+        self.private = private
+
+    def read(self, key: str) -> tuple[bytes, str] | None:
+        try:
+            body = (self.root / key).read_bytes()
+        except FileNotFoundError:
+            return None
+        return body, sha256(body).hexdigest()
+
+    def write(self, key: str, body: bytes, *, expected: str | None) -> str:
+        current = self.read(key)
+        if (current and current[1]) != expected:
+            raise TransientError(f"{self.uri}/{key} was changed by another run: run again")
+        with self.new_file(key) as path:
+            path.write_bytes(body)
+        return sha256(body).hexdigest()
+
+    @contextmanager
+    def new_file(self, key: str) -> Iterator[Path]:
+        incoming = self._folder(self.root / INCOMING)
+        path = incoming / uuid.uuid4().hex
+        try:
+            yield path
+            with path.open("rb") as written:
+                os.fsync(written.fileno())
+            if self.private:
+                path.chmod(0o600)
+            target = self.root / key
+            self._folder(target.parent)
+            path.replace(target)
+            _sync_folder(target.parent)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        for path in (self.root / prefix).rglob("*"):
+            if path.is_file():
+                yield path.relative_to(self.root).as_posix()
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        path = self._folder(self.root / "state") / f"{name}.lock"
+        with path.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise TransientError(f"another run holds {path}: wait until it ends, nothing was changed") from None
+            yield
+
+    def _folder(self, path: Path) -> Path:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700 if self.private else 0o777)
+        if self.private:
+            self.root.chmod(0o700)
+        return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut (POSIX: the folder has to be synced too)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
