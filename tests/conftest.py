@@ -1,0 +1,44 @@
+"""Fixtures that several test files share."""
+
+import itertools
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from sandbox import customer_app, postgres
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Servers]:
+    """A running primary and its standby, one pair for each worker of the test run."""
+    home = tmp_path_factory.mktemp("sandbox")
+    yield postgres.start(home)
+    postgres.stop(home)
+
+
+def _new_database(servers: postgres.Servers, name: str) -> postgres.Database:
+    database = postgres.create_database(servers, name)
+    customer_app.create_table(database.app_dsn)
+    postgres.wait_for_standby(servers)
+    return database
+
+
+@pytest.fixture(scope="session")
+def customer_database(servers: postgres.Servers) -> postgres.Database:
+    """A database with an empty public.usuarios that lives as long as the servers: for tests that only read."""
+    return _new_database(servers, "customer")
+
+
+@pytest.fixture
+def customer(servers: postgres.Servers) -> Iterator[postgres.Database]:
+    """A database of the test's own: an empty public.usuarios, its grants and its publication, no slot."""
+    database = _new_database(servers, f"customer_{next(_numbers)}")
+    yield database
+    with psycopg.connect(servers.dsn(postgres.ADMIN), autocommit=True) as admin:
+        slots = "FROM pg_replication_slots WHERE database = %s"
+        admin.execute(f"SELECT pg_terminate_backend(active_pid, 5000) {slots} AND active", [database.name])
+        admin.execute(f"SELECT pg_drop_replication_slot(slot_name) {slots}", [database.name])
+        admin.execute(f"DROP DATABASE {database.name} WITH (FORCE)")
