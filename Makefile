@@ -1,0 +1,61 @@
+# The front door. `make` alone says what a person can do here.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## Say what can be done here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(READY)  ## Run the whole product once: land, build, test, summarise (again: only what is new)
+	@$(PYTHON) -m sandbox demo
+
+.PHONY: test
+test: $(READY)  ## Run every test
+	@tests/install_chromium
+	$(PYTHON) -m pytest -n 2 --dist worksteal
+
+.PHONY: lint
+lint: $(READY)  ## Check style, SQL, YAML and that no secret is tracked
+	$(VENV)/bin/pre-commit run --all-files --show-diff-on-failure
+
+.PHONY: bench
+bench: $(READY)  ## Measure speed and memory beside named alternatives
+	$(PYTHON) -m benchmarks
+
+.PHONY: docs
+docs: $(READY)  ## Serve the dbt docs site on 127.0.0.1:8080
+	$(VENV)/bin/dbt docs generate
+	$(VENV)/bin/dbt docs serve --host 127.0.0.1 --port 8080 --no-browser
+
+.PHONY: up
+up: $(READY)  ## Start the sandbox's servers and keep them running
+	@$(PYTHON) -m sandbox up
+
+.PHONY: down
+down: $(READY)  ## Stop the sandbox's servers
+	@$(PYTHON) -m sandbox down
+
+.PHONY: clean
+clean:  ## Stop everything and delete what runs have made: lake, vault, sandbox, environment
+	@if [ -x $(PYTHON) ]; then $(PYTHON) -m sandbox down; fi
+	rm -rf .sandbox lake vault dbt_project/target dbt_project/logs logs $(VENV)
+
+# One environment from the lock, by the python3 at hand; uv itself comes from the package index.
+# The .pth file puts the project on the path and loads its settings (loaders/environment.py).
+$(READY): requirements.lock Makefile
+	@python3 -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, python3 is %d.%d" % v)'
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)/bin/uv pip sync --quiet --python $(PYTHON) --require-hashes requirements.lock
+	@printf '%s\nimport loaders.environment\n' '$(CURDIR)' > $$($(PYTHON) -c 'import site; print(site.getsitepackages()[0])')/lakehouse.pth
+	@touch $@
+
+.PHONY: lock
+lock:  ## Resolve requirements.lock anew from pyproject.toml
+	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --all-extras --no-annotate --no-header \
+	  --no-emit-index-url pyproject.toml --output-file requirements.lock
