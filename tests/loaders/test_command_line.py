@@ -1,0 +1,71 @@
+"""`python -m loaders` as a person or a scheduler meets it: help, exit codes, one JSON line, logs on stderr."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KEY = "8f" * 32
+
+
+def loaders(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in an empty folder, with no setting but the given ones."""
+    environment = {"PATH": os.environ["PATH"], "LAKEHOUSE_ENV_FILE": os.devnull} | variables
+    command = [sys.executable, "-m", "loaders", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["disney", "--help"], ["users", "--help"], ["key", "--help"]])
+def test_help(arguments: list[str], tmp_path: Path) -> None:
+    answer = loaders(*arguments, cwd=tmp_path)
+    assert answer.returncode == 0
+    assert answer.stdout.startswith("usage: python -m loaders")
+
+
+def test_the_last_line_says_what_landed_and_logs_go_elsewhere(tmp_path: Path) -> None:
+    answer = loaders("key", cwd=tmp_path, MASKING_KEY=KEY)
+    assert answer.returncode == 0, answer.stderr
+    said = json.loads(answer.stdout)
+    assert {"batch_id", "rows", "bytes", "range", "seconds"} <= said.keys()
+    assert (tmp_path / "vault").is_dir()
+    assert KEY not in answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "message"),
+    [
+        (["users"], {}, "CUSTOMER_DSN is not set"),
+        (["key"], {}, "openssl rand"),
+        (["disney"], {"LAKE_URI": "ftp://somewhere"}, "not a place for a lake"),
+        (["land"], {}, "invalid choice"),
+        ([], {}, "usage"),
+    ],
+)
+def test_wrong_settings_exit_with_2_and_say_what_to_do(
+    arguments: list[str], variables: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    answer = loaders(*arguments, cwd=tmp_path, **variables)
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert answer.stdout == ""
+
+
+def test_a_lake_that_cannot_be_written_exits_with_1(tmp_path: Path) -> None:
+    (tmp_path / "vault").write_text("a file where the folder should be")
+    answer = loaders("key", cwd=tmp_path, MASKING_KEY=KEY)
+    assert answer.returncode == 1
+    assert "Traceback" not in answer.stderr
+
+
+def test_settings_come_from_the_env_file_and_the_environment_wins(tmp_path: Path) -> None:
+    env_file = tmp_path / "settings"
+    env_file.write_text(f"MASKING_KEY={KEY}\nVAULT_URI={tmp_path}/from-file\n")
+    variables = {"LAKEHOUSE_ENV_FILE": str(env_file)}
+    assert loaders("key", cwd=tmp_path, **variables).returncode == 0
+    assert (tmp_path / "from-file").is_dir()
+    assert loaders("key", cwd=tmp_path, VAULT_URI=str(tmp_path / "from-environment"), **variables).returncode == 0
+    assert (tmp_path / "from-environment").is_dir()
