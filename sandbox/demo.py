@@ -1,0 +1,170 @@
+"""`make demo`: run the whole product once, by the commands that a person would type, and say what came of it.
+
+What the settings do not name is embedded: no CUSTOMER_DSN, and the sandbox's own PostgreSQL and customer application
+stand in; no DISNEY_API_URL, and the stand-in of the API does; no masking key in settings or vault, and one is made up.
+"""
+
+import argparse
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+from rich.console import Console
+from rich.table import Table
+
+from sandbox import customer_app, disney_api, postgres
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = """
+    select user_key[:16] || '…' as user_key, full_name_masked, email_masked, cpf_masked, phone_masked, state_code
+    from refined.dim_users where not is_deleted order by user_key limit 5
+"""
+
+
+@dataclass
+class Demo:
+    """One run: its settings (secrets among them), where it speaks, and how long each step took in seconds."""
+
+    environment: dict[str, str] = field(repr=False)
+    console: Console = field(default_factory=Console, repr=False)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        with self.console.status(name):
+            yield
+        self.seconds[name] = time.monotonic() - started
+        self.console.print(f"[green]✓[/] {name} [dim]{self.seconds[name]:.1f} s[/]")
+
+    def command(self, name: str, *arguments: str) -> str:
+        """Run a command of the project's environment as one step; on failure show what it said, and stop."""
+        with self.step(name):
+            done = subprocess.run(arguments, env=self.environment, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{done.stdout}{done.stderr}\n{name} failed: {' '.join(arguments)} exited with {done.returncode}")
+        return done.stdout
+
+    def loader(self, name: str, *arguments: str) -> dict:
+        return json.loads(self.command(name, sys.executable, "-m", "loaders", *arguments).splitlines()[-1])
+
+    def dbt(self, name: str, *arguments: str) -> None:
+        self.command(name, str(Path(sys.executable).with_name("dbt")), "--quiet", *arguments)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("demo", help="run the whole product once and print what came of it")
+    parser.add_argument("--people", type=int, default=20_000, help="how many people to begin with (%(default)s)")
+    parser.add_argument("--changes", type=int, default=1_000, help="how many changes to write (%(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    demo = Demo(dict(os.environ))
+    with ExitStack() as world:
+        write_changes = customer_database(demo, world, options.people)
+        character_api(demo, world)
+        masking_key(demo)
+        landed = {"characters": demo.loader("Land the Disney API's characters", "disney")}
+        landed["snapshot or changes"] = demo.loader("Land the users", "users")
+        if write_changes:
+            with demo.step(f"The customer application writes {options.changes:,} changes"):
+                write_changes(options.changes)
+            landed["changes"] = demo.loader("Land the changes", "users")
+        demo.dbt("Build and test staging, curated and refined", "build")
+        demo.dbt("Check the sources' freshness", "source", "freshness")
+        demo.dbt("Make the docs site", "docs", "generate", "--static")
+    summarise(demo, landed)
+
+
+def customer_database(demo: Demo, world: ExitStack, people: int) -> Callable[[int], None] | None:
+    """Point the settings at the sandbox's database, unless they name another; returns what writes to it."""
+    if demo.environment.get("CUSTOMER_DSN"):
+        return None
+    home = Path(demo.environment.get("SANDBOX_HOME") or ".sandbox")
+    with demo.step("Start the customer database and its standby"):
+        if postgres.running(home) is None:
+            world.callback(postgres.stop, home)
+        database = customer_app.prepare(home, people)
+    demo.environment |= {"CUSTOMER_DSN": database.dsn, "CUSTOMER_SNAPSHOT_DSN": database.snapshot_dsn}
+    return lambda changes: customer_app.write_changes(database.app_dsn, changes=changes)
+
+
+def character_api(demo: Demo, world: ExitStack) -> None:
+    """Point the settings at the stand-in of the Disney API, unless they name a server; it changes from run to run."""
+    if demo.environment.get("DISNEY_API_URL"):
+        return
+    api = world.enter_context(disney_api.DisneyApi())
+    crawls = Path(demo.environment.get("LAKE_URI") or "lake").glob("raw/disney/characters/*/*.parquet")
+    for seed, _ in enumerate(crawls):
+        api.change(seed)
+    demo.environment["DISNEY_API_URL"] = api.url
+
+
+def masking_key(demo: Demo) -> None:
+    """Fill the vault; a made-up key lives on in the vault alone."""
+    vault = Path(demo.environment.get("VAULT_URI") or "vault")
+    given = demo.environment.get("MASKING_KEY") or demo.environment.get("MASKING_KEY_SECRET_ID")
+    if not given and not list(vault.glob("masking_key/*.parquet")):
+        demo.environment["MASKING_KEY"] = secrets.token_hex(32)
+    demo.loader("Keep the masking key in the vault", "key")
+    demo.environment.pop("MASKING_KEY", None)
+
+
+def summarise(demo: Demo, landed: dict[str, dict]) -> None:
+    console = demo.console
+    lake = demo.environment.get("LAKE_URI") or "lake"
+    path = demo.environment.get("DUCKDB_PATH") or f"{lake}/warehouse.duckdb"
+    with duckdb.connect(path, read_only=True) as connection:
+        relations = connection.execute(
+            """
+            select table_schema, table_name from information_schema.tables
+            where table_schema in ('staging', 'curated', 'refined')
+            order by list_position(['staging', 'curated', 'refined'], table_schema), table_name
+            """
+        ).fetchall()
+        counts = [
+            (schema, name, connection.sql(f'select count(*) from "{schema}"."{name}"').fetchone()[0])
+            for schema, name in relations
+        ]
+        sample = connection.sql(SAMPLE)
+        sample_columns, sample_rows = sample.columns, sample.fetchall()
+
+    console.print(table("Landed in this run", ["what", "rows", "range"], [
+        (what, f"{said['rows']:,}", said["range"] or "nothing new") for what, said in landed.items()
+    ]))  # fmt: skip
+    console.print(table("Rows by layer", ["layer", "relation", "rows"], [
+        (schema, name, f"{rows:,}") for schema, name, rows in counts
+    ]))  # fmt: skip
+    console.print(table("Sources", ["source", "newest row (UTC)", "status"], freshness()))
+    console.print(table("Masked users (refined.dim_users)", sample_columns, sample_rows))
+    console.print(table("Time", ["step", "seconds"], [
+        (name, f"{seconds:.1f}") for name, seconds in [*demo.seconds.items(), ("all", sum(demo.seconds.values()))]
+    ]))  # fmt: skip
+    console.print(f"Docs site: {ROOT / 'dbt_project/target/static_index.html'} (or `make docs`)")
+    console.print(f"Query it:  .venv/bin/python -m duckdb {path}")
+
+
+def freshness() -> list[tuple]:
+    results = json.loads((ROOT / "dbt_project/target/sources.json").read_text())["results"]
+    return [
+        (result["unique_id"].split(".", 2)[2], str(result.get("max_loaded_at"))[:19], result["status"])
+        for result in results
+    ]
+
+
+def table(title: str, columns: list[str], rows: list[tuple]) -> Table:
+    made = Table(title=title, title_justify="left")
+    for name in columns:
+        made.add_column(name, justify="right" if name in ("rows", "seconds") else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*map(str, row))
+    return made
