@@ -1,0 +1,37 @@
+{#- SHA-256 of a text's UTF-8 bytes.
+    Result: varchar, 64 lower-case hex digits; null stays null. The same on every engine. #}
+{% macro sha256_text(text) %}
+    {{- return(adapter.dispatch('sha256_text', 'lakehouse')(text)) }}
+{% endmacro %}
+
+{% macro duckdb__sha256_text(text) -%}
+    sha256({{ text }})
+{%- endmacro %}
+
+{% macro athena__sha256_text(text) -%}
+    lower(to_hex(sha256(to_utf8({{ text }}))))
+{%- endmacro %}
+
+
+{#- HMAC-SHA-256 (RFC 2104) of a text's UTF-8 bytes, from the key's two pads in hex: engines have no HMAC function.
+    Result: varchar, 64 lower-case hex digits; null where the text is null. The same on every engine. #}
+{% macro hmac_sha256_text(text, inner_pad, outer_pad) %}
+    {{- return(adapter.dispatch('hmac_sha256_text', 'lakehouse')(text, inner_pad, outer_pad)) }}
+{% endmacro %}
+
+{% macro duckdb__hmac_sha256_text(text, inner_pad, outer_pad) -%}
+    sha256(unhex({{ outer_pad }}) || unhex(sha256(unhex({{ inner_pad }}) || encode({{ text }}))))
+{%- endmacro %}
+
+{% macro athena__hmac_sha256_text(text, inner_pad, outer_pad) -%}
+    lower(to_hex(sha256(from_hex({{ outer_pad }}) || sha256(from_hex({{ inner_pad }}) || to_utf8({{ text }})))))
+{%- endmacro %}
+
+{#- Redshift's SHA2 of a VARBYTE is hex text already. -#}
+{% macro redshift__hmac_sha256_text(text, inner_pad, outer_pad) -%}
+    sha2(
+        from_hex({{ outer_pad }})
+        || from_hex(sha2(from_hex({{ inner_pad }}) || to_varbyte({{ text }}, 'utf8'), 256)),
+        256
+    )
+{%- endmacro %}

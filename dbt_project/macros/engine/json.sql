@@ -1,0 +1,103 @@
+{# JSON text to values. Only staging parses, so Redshift, which reads curated, needs none of these. #}
+
+
+{#- The document parsed once: an engine's own value, to be read by json_text() and json_list() in a later CTE.
+    Result: opaque. Never fails: what is no JSON object gives a value (or null) whose every key reads as null.
+    Quirk: DuckDB reads the named keys only, by name and case; Athena keeps the whole document. #}
+{% macro json_object(document, texts=[], lists=[]) %}
+    {{- return(adapter.dispatch('json_object', 'lakehouse')(document, texts, lists)) }}
+{% endmacro %}
+
+{% macro duckdb__json_object(document, texts, lists) -%}
+    {%- set structure = {} -%}
+    {%- for key in texts %}{% do structure.update({key: 'VARCHAR'}) %}{% endfor -%}
+    {%- for key in lists %}{% do structure.update({key: ['VARCHAR']}) %}{% endfor -%}
+    try(from_json({{ document }}, '{{ tojson(structure) }}'))
+{%- endmacro %}
+
+{% macro athena__json_object(document, texts, lists) -%}
+    try(json_parse({{ document }}))
+{%- endmacro %}
+
+
+{#- The text of one key of a json_object() value; `key` must be among its `texts`.
+    Result: varchar; null where the key is absent, JSON null or the document was no object. A number or boolean
+    reads as its text. Quirk: of an object or array DuckDB gives the JSON text, Athena null. #}
+{% macro json_text(object, key) %}
+    {{- return(adapter.dispatch('json_text', 'lakehouse')(object, key)) }}
+{% endmacro %}
+
+{% macro duckdb__json_text(object, key) -%}
+    {{ object }}."{{ key }}"
+{%- endmacro %}
+
+{% macro athena__json_text(object, key) -%}
+    json_extract_scalar({{ object }}, '$["{{ key }}"]')
+{%- endmacro %}
+
+
+{#- The texts in one key of a json_object() value that holds an array; `key` must be among its `lists`.
+    Result: array of varchar, in the document's order; null where the key is absent, JSON null or no array.
+    Elements that are JSON null stay null. Quirk: an element that is an object or array reads as its JSON text on
+    DuckDB; on Athena it makes the whole list null. #}
+{% macro json_list(object, key) %}
+    {{- return(adapter.dispatch('json_list', 'lakehouse')(object, key)) }}
+{% endmacro %}
+
+{% macro duckdb__json_list(object, key) -%}
+    {{ object }}."{{ key }}"
+{%- endmacro %}
+
+{% macro athena__json_list(object, key) -%}
+    try_cast(json_extract({{ object }}, '$["{{ key }}"]') as array(varchar))
+{%- endmacro %}
+
+
+{#- The kind of JSON that stands at a path of a document (text, not a json_object() value).
+    Result: 'object', 'array', 'string', 'number', 'boolean' or 'null'; SQL null where the document is no JSON or
+    has nothing at that path. #}
+{% macro json_kind(document, path='$') %}
+    {{- return(adapter.dispatch('json_kind', 'lakehouse')(document, path)) }}
+{% endmacro %}
+
+{% macro duckdb__json_kind(document, path) -%}
+    case try(json_type({{ document }}, '{{ path }}'))
+        when 'OBJECT' then 'object'
+        when 'ARRAY' then 'array'
+        when 'VARCHAR' then 'string'
+        when 'BOOLEAN' then 'boolean'
+        when 'NULL' then 'null'
+        when 'BIGINT' then 'number'
+        when 'UBIGINT' then 'number'
+        when 'HUGEINT' then 'number'
+        when 'DOUBLE' then 'number'
+    end
+{%- endmacro %}
+
+{% macro athena__json_kind(document, path) -%}
+    case substr(json_format(json_extract(try(json_parse({{ document }})), '{{ path }}')), 1, 1)
+        when '{' then 'object'
+        when '[' then 'array'
+        when '"' then 'string'
+        when 't' then 'boolean'
+        when 'f' then 'boolean'
+        when 'n' then 'null'
+        when null then null
+        else case when json_extract(try(json_parse({{ document }})), '{{ path }}') is not null then 'number' end
+    end
+{%- endmacro %}
+
+
+{#- The first-level keys of a document (text).
+    Result: array of varchar; null or empty where the document is no JSON object. #}
+{% macro json_keys(document) %}
+    {{- return(adapter.dispatch('json_keys', 'lakehouse')(document)) }}
+{% endmacro %}
+
+{% macro duckdb__json_keys(document) -%}
+    try(json_keys({{ document }}))
+{%- endmacro %}
+
+{% macro athena__json_keys(document) -%}
+    map_keys(try(cast(json_parse({{ document }}) as map(varchar, json))))
+{%- endmacro %}

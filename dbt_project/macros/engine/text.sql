@@ -1,0 +1,55 @@
+{# Text by regular expression. Keep to what RE2 (DuckDB), Java (Athena) and POSIX (Redshift) share: classes of literal
+   characters, + and *, ^ and $; no backslash, which Redshift would read as its string's own escape. #}
+
+
+{#- Every match of the pattern replaced by a literal text.
+    Result: varchar; null stays null. #}
+{% macro regexp_replace_all(text, pattern, replacement) %}
+    {{- return(adapter.dispatch('regexp_replace_all', 'lakehouse')(text, pattern, replacement)) }}
+{% endmacro %}
+
+{% macro duckdb__regexp_replace_all(text, pattern, replacement) -%}
+    regexp_replace({{ text }}, '{{ pattern }}', '{{ replacement }}', 'g')
+{%- endmacro %}
+
+{% macro default__regexp_replace_all(text, pattern, replacement) -%}
+    regexp_replace({{ text }}, '{{ pattern }}', '{{ replacement }}')
+{%- endmacro %}
+
+
+{#- Whether the pattern matches somewhere in the text.
+    Result: boolean; null stays null. #}
+{% macro regexp_matches(text, pattern) %}
+    {{- return(adapter.dispatch('regexp_matches', 'lakehouse')(text, pattern)) }}
+{% endmacro %}
+
+{% macro duckdb__regexp_matches(text, pattern) -%}
+    regexp_matches({{ text }}, '{{ pattern }}')
+{%- endmacro %}
+
+{% macro athena__regexp_matches(text, pattern) -%}
+    regexp_like({{ text }}, '{{ pattern }}')
+{%- endmacro %}
+
+{% macro redshift__regexp_matches(text, pattern) -%}
+    ({{ text }} ~ '{{ pattern }}')
+{%- endmacro %}
+
+
+{#- The text without ASCII white space (tab, line feed, vertical tab, form feed, carriage return, space) at its ends.
+    Result: varchar; null stays null. Other Unicode spaces stay. #}
+{% macro trim_whitespace(text) %}
+    {{- return(adapter.dispatch('trim_whitespace', 'lakehouse')(text)) }}
+{% endmacro %}
+
+{% macro duckdb__trim_whitespace(text) -%}
+    trim({{ text }}, chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || ' ')
+{%- endmacro %}
+
+{% macro athena__trim_whitespace(text) -%}
+    regexp_replace({{ text }}, '\A[\t-\r ]+|[\t-\r ]+\z')
+{%- endmacro %}
+
+{% macro redshift__trim_whitespace(text) -%}
+    btrim({{ text }}, chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || ' ')
+{%- endmacro %}
