@@ -8,7 +8,9 @@ import argparse
 import logging
 import sys
 
-MODULES = ()
+from sandbox import customer_app, world
+
+MODULES = (world, customer_app)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,31 @@
-"""The customer application: owns public.usuarios, fills it with made-up people and writes to it day and night."""
+"""The customer application: owns public.usuarios, fills it with made-up people and writes to it day and night.
+
+What it writes is drawn from a seed: the same seed on the same table gives the same statements.
+"""
+
+import argparse
+import itertools
+import json
+import logging
+import math
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 
 import psycopg
+
+from sandbox import home, people, postgres
+
+logger = logging.getLogger(__name__)
+
+DATABASE = "customer"
+DAY = 86_400
+BURST = 1.0  # seconds of delay that are caught up; what a longer outage kept from being written is not
+BATCH = 100  # transactions sent at once when no rate is asked for
 
 CREATE_TABLE = """
 CREATE TABLE IF NOT EXISTS public.usuarios (
@@ -20,6 +45,56 @@ CREATE TABLE IF NOT EXISTS public.usuarios (
     atualizado_em timestamptz NOT NULL DEFAULT now()
 )
 """
+COLUMNS = (
+    "nome", "email", "cpf", "telefone", "data_nascimento", "cep", "cidade", "uf", "renda_mensal", "status",
+    "observacoes",
+)  # fmt: skip
+
+# What the application does to a person, how often, and the columns that it sets.
+INSERT, DELETE = "insert", "delete"
+UPDATES: dict[str, Callable[[random.Random], dict[str, str | None]]] = {
+    "status": lambda rng: {"status": people.status(rng)},
+    "address": people.address,
+    "email": lambda rng: {"email": people.email(rng, people.full_name(rng))},
+    "income": lambda rng: {"renda_mensal": people.income(rng)},
+    "phone": lambda rng: {"telefone": people.phone(rng, None)},
+    "notes": lambda rng: {"observacoes": people.notes(rng, people.full_name(rng), people.phone(rng, None))},
+}
+MIX = {INSERT: 30, "status": 20, "address": 12, "email": 10, "income": 8, "phone": 5, "notes": 5, DELETE: 10}
+_KINDS, _WEIGHTS = list(MIX), list(itertools.accumulate(MIX.values()))
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One thing done to one or more people, each of them once; a row holds its `id` and the columns that are set."""
+
+    kind: str
+    rows: list[dict]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was committed."""
+
+    transactions: int = 0
+    inserts: int = 0
+    updates: int = 0
+    deletes: int = 0
+
+    @property
+    def changes(self) -> int:
+        return self.inserts + self.updates + self.deletes
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.transactions + other.transactions,
+            self.inserts + other.inserts,
+            self.updates + other.updates,
+            self.deletes + other.deletes,
+        )
+
+
+# ---------- the table
 
 
 def create_table(dsn: str) -> None:
@@ -30,6 +105,201 @@ def create_table(dsn: str) -> None:
     """
     with psycopg.connect(dsn) as connection:
         connection.execute(CREATE_TABLE)
-        connection.execute("GRANT SELECT ON public.usuarios TO lakehouse")
+        connection.execute(f"GRANT SELECT ON public.usuarios TO {postgres.LOADER}")
         if not connection.execute("SELECT FROM pg_publication WHERE pubname = 'lakehouse_usuarios'").rowcount:
             connection.execute("CREATE PUBLICATION lakehouse_usuarios FOR TABLE public.usuarios")
+
+
+def seed_people(dsn: str, count: int, seed: int = 0) -> None:
+    """Add `count` made-up people who signed up between 2023 and 2025, in one transaction."""
+    rng = random.Random(seed)
+    with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
+        with cursor.copy(f"COPY public.usuarios ({', '.join(COLUMNS)}, criado_em, atualizado_em) FROM STDIN") as copy:
+            for _ in range(count):
+                created = f"{rng.choice((2023, 2024, 2025))}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02} 12:00-03"
+                copy.write_row((*people.person(rng).values(), created, created))
+
+
+def count_people(dsn: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute("SELECT count(*) FROM public.usuarios").fetchone()[0]
+
+
+# ---------- what is written
+
+
+def transactions(rng: random.Random, ids: list[int], new_ids: Iterator[int]) -> Iterator[list[Statement]]:
+    """Endless transactions: most make one to three changes, one in 25 makes one change to many people.
+
+    `ids` are the people who exist and is kept up to date; `new_ids` gives the ids of those who sign up. The changes
+    of a small transaction often hit the same person again, who may have been made by it.
+    """
+    while True:
+        if rng.random() < 1 / 25:
+            yield [_statement(rng, ids, new_ids, people_hit=rng.randint(20, 300))]
+        else:
+            yield [_statement(rng, ids, new_ids, people_hit=1) for _ in range(rng.choice((1, 1, 1, 2, 2, 3)))]
+
+
+def _statement(rng: random.Random, ids: list[int], new_ids: Iterator[int], people_hit: int) -> Statement:
+    (kind,) = rng.choices(_KINDS, cum_weights=_WEIGHTS)
+    if kind == INSERT or not ids:
+        rows = [{"id": next(new_ids), **people.person(rng)} for _ in range(people_hit)]
+        ids.extend(row["id"] for row in rows)
+        return Statement(INSERT, rows)
+    places = rng.sample(range(len(ids)), min(people_hit, len(ids)))
+    if people_hit == 1 and rng.random() < 1 / 10:
+        places = [len(ids) - 1]  # the one who came last
+    chosen = [ids[place] for place in places]
+    if kind == DELETE:
+        for place in sorted(places, reverse=True):  # the last one takes the place of the one who leaves
+            ids[place] = ids[-1]
+            ids.pop()
+        return Statement(DELETE, [{"id": id_} for id_ in chosen])
+    return Statement(kind, [{"id": id_, **UPDATES[kind](rng)} for id_ in chosen])
+
+
+def first_changes(transaction: list[Statement], limit: float) -> list[Statement]:
+    """The transaction cut after `limit` changes."""
+    kept = []
+    for statement in transaction:
+        if len(statement.rows) > limit:
+            statement = Statement(statement.kind, statement.rows[: int(limit)])
+        if statement.rows:
+            kept.append(statement)
+        limit -= len(statement.rows)
+    return kept
+
+
+def to_sql(statement: Statement) -> str:
+    """The statement's SQL, whose one parameter is its rows as a JSON array."""
+    if statement.kind == INSERT:
+        columns = ", ".join(("id", *COLUMNS))
+        source = "json_populate_recordset(null::public.usuarios, %s::json)"
+        return f"INSERT INTO public.usuarios ({columns}) SELECT {columns} FROM {source}"
+    rows = "json_populate_recordset(null::public.usuarios, %s::json) AS new"
+    if statement.kind == DELETE:
+        return f"DELETE FROM public.usuarios AS old USING {rows} WHERE old.id = new.id"
+    sets = ", ".join(f"{column} = new.{column}" for column in statement.rows[0] if column != "id")
+    return f"UPDATE public.usuarios AS old SET {sets}, atualizado_em = now() FROM {rows} WHERE old.id = new.id"
+
+
+# ---------- writing
+
+
+def write_changes(
+    dsn: str,
+    *,
+    changes: int | None = None,
+    seconds: float | None = None,
+    per_day: float = 0,
+    seed: int = 0,
+    patience: float = 0,
+    stop: threading.Event | None = None,
+) -> Counts:
+    """Write until `changes` or `seconds` are reached or `stop` is set, at `per_day` changes a day (0: without pause).
+
+    A database that goes away is waited for `patience` seconds; then psycopg.OperationalError is raised. Counts hold
+    what the database has confirmed: a transaction whose answer was lost with the connection may be in the table too.
+    """
+    stop = stop or threading.Event()
+    rng, total, away_since = random.Random(seed), Counts(), None
+    due = time.monotonic()
+    deadline = due + (math.inf if seconds is None else seconds)
+    while True:
+        try:
+            for done in _session(dsn, rng, math.inf if changes is None else changes - total.changes, per_day):
+                total, away_since, now = total + done, None, time.monotonic()
+                if per_day:
+                    due = next_due(due, now, done.changes, per_day)
+                    stop.wait(max(0.0, min(due, deadline) - now))
+                if stop.is_set() or time.monotonic() >= deadline:
+                    break
+            return total
+        except psycopg.OperationalError:
+            away_since = away_since or time.monotonic()
+            away = time.monotonic() - away_since
+            if away >= patience:
+                raise
+            logger.warning("the database has been away for %.0f seconds", away)
+            if stop.wait(min(0.1 + away / 2, 10)):
+                return total
+
+
+def _session(dsn: str, rng: random.Random, changes: float, per_day: float) -> Iterator[Counts]:
+    """Write on one connection and yield what was committed, until `changes` are."""
+    with psycopg.connect(dsn, autocommit=True, connect_timeout=10) as connection:
+        connection.execute("SET synchronous_commit = off")
+        ids = [id_ for (id_,) in connection.execute("SELECT id FROM public.usuarios ORDER BY id")]
+        upcoming = transactions(rng, ids, _new_ids(connection))
+        while changes > 0:
+            batch = []
+            while changes > 0 and len(batch) < (1 if per_day else BATCH):
+                batch.append(first_changes(next(upcoming), changes))
+                changes -= sum(len(statement.rows) for statement in batch[-1])
+            yield _commit(connection, batch)
+
+
+def next_due(due: float, now: float, changes: int, per_day: float) -> float:
+    """When the next transaction is due, after one of `changes` that was due at `due` (all in seconds)."""
+    return max(due, now - BURST) + changes * DAY / per_day
+
+
+def _new_ids(connection: psycopg.Connection) -> Iterator[int]:
+    """Ids from the table's own sequence, so that other writers can insert beside us."""
+    take = "SELECT nextval(pg_get_serial_sequence('public.usuarios', 'id')) FROM generate_series(1, 100)"
+    while True:
+        yield from [id_ for (id_,) in connection.execute(take)]
+
+
+def _commit(connection: psycopg.Connection, batch: list[list[Statement]]) -> Counts:
+    """Commit the transactions one after the other, sent without waiting for each answer.
+
+    Only the last one waits for the disk, and so for all before it.
+    """
+    sent = []
+    with connection.pipeline():
+        for number, transaction in enumerate(batch, start=1):
+            connection.execute("BEGIN")
+            if number == len(batch):
+                connection.execute("SET LOCAL synchronous_commit = on")
+            for statement in transaction:
+                cursor = connection.execute(to_sql(statement), [json.dumps(statement.rows)])
+                sent.append((statement.kind, cursor))
+            connection.execute("COMMIT")
+    hit = Counter()
+    for kind, cursor in sent:
+        hit[kind] += cursor.rowcount
+    return Counts(len(batch), hit[INSERT], hit.total() - hit[INSERT] - hit[DELETE], hit[DELETE])
+
+
+# ---------- the command
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("write", help="write to the customer database as the application does")
+    parser.add_argument("--dsn", help="the owner's URL of the database (default: the sandbox's)")
+    parser.add_argument("--per-day", type=float, default=150_000, help="changes a day; 0: as fast as it goes")
+    parser.add_argument("--changes", type=int, help="stop after so many changes")
+    parser.add_argument("--seconds", type=float, help="stop after so many seconds")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed on the same table writes the same")
+    parser.set_defaults(run=_write)
+
+
+def _write(args: argparse.Namespace) -> int:
+    if args.dsn is None and (servers := postgres.running(home())) is None:
+        raise SystemExit("the sandbox is not running: python -m sandbox up")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    counts = write_changes(
+        args.dsn or postgres.database(servers, DATABASE).app_dsn,
+        changes=args.changes,
+        seconds=args.seconds,
+        per_day=args.per_day,
+        seed=args.seed,
+        patience=math.inf,
+        stop=stop,
+    )
+    print(json.dumps(asdict(counts)))
+    return 0

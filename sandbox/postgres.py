@@ -234,13 +234,8 @@ def _start_standby(servers: Servers) -> None:
     _create(servers, "standby", _copy)
     _run(servers, "standby")
     with psycopg.connect(servers.dsn(ADMIN), autocommit=True) as primary:
-        _wait(
-            lambda: primary.execute(
-                "SELECT FROM pg_stat_replication WHERE application_name = %s AND state IN ('catchup', 'streaming')",
-                [STREAMER],
-            ).rowcount,
-            "the standby does not follow the primary",
-        )
+        follows = "SELECT FROM pg_stat_replication WHERE application_name = %s AND state IN ('catchup', 'streaming')"
+        _wait(lambda: primary.execute(follows, [STREAMER]).rowcount, "the standby does not follow the primary")
 
 
 def _run(servers: Servers, server: str) -> None:
@@ -296,11 +291,12 @@ def _answers(servers: Servers, server: str) -> bool:
     """Whether the server on the remembered port is ours, and not that of another home or another program."""
     if server not in servers.ports:
         return False
-    with contextlib.suppress(psycopg.Error):
+    try:
         with psycopg.connect(servers.dsn(ADMIN, server=server), connect_timeout=5) as connection:
             (data,) = connection.execute("SHOW data_directory").fetchone()
-            return Path(data) == servers.data(server)
-    return False
+    except psycopg.Error:
+        return False
+    return Path(data) == servers.data(server)
 
 
 def _alive(data: Path) -> bool:
