@@ -1,0 +1,55 @@
+"""The docs site in a real browser: a model's page shows what it is, and the lineage graph draws."""
+
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+
+
+@pytest.fixture(scope="module")
+def site(built: Path) -> Iterator[str]:
+    """The address of the generated site, as `dbt docs serve` would serve it."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(built))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    assert CHROMIUM, "no Chromium on the PATH: run tests/install_chromium"
+    with sync_playwright() as playwright:
+        quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        yield browser.new_page()
+        browser.close()
+
+
+def test_a_models_page_shows_its_description_and_columns(site: str, page: Page) -> None:
+    page.goto(f"{site}/#!/model/model.lakehouse.dim_users")
+    expect(page.get_by_role("heading", name="dim_users")).to_be_visible()
+    expect(page.get_by_text("One row per", exact=False).first).to_be_visible()
+    for column in ("user_key", "email_pseudonym", "key_id"):
+        expect(page.get_by_role("cell", name=column, exact=True).first).to_be_visible()
+
+
+def test_the_overview_is_ours(site: str, page: Page) -> None:
+    page.goto(f"{site}/#!/overview")
+    expect(page.get_by_text("Refined", exact=False).first).to_be_visible()
+
+
+def test_the_lineage_graph_draws(site: str, page: Page) -> None:
+    page.goto(f"{site}/#!/overview?g_v=1")
+    drawn = """() => [...document.querySelectorAll('canvas')].some(canvas => {
+        const pixels = canvas.width && canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        return pixels && pixels.some(value => value !== 0);
+    })"""
+    page.wait_for_function(drawn, timeout=30_000)

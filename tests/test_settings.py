@@ -1,0 +1,31 @@
+"""Settings: `.env.example` and the code know the same names."""
+
+import re
+from pathlib import Path
+
+from loaders.settings import from_environment
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = (ROOT / ".env.example").read_text()
+# Where a developer works, not how the product runs.
+NOT_SETTINGS = {"DBT_SCHEMA", "USER"}
+
+
+def test_every_setting_is_in_the_example() -> None:
+    read = set(re.findall(r'get\("([A-Z_]+)"\)', (ROOT / "loaders/settings.py").read_text()))
+    read |= {"SANDBOX_HOME"}
+    for path in [ROOT / "profiles.yml", *(ROOT / "dbt_project").rglob("*.yml"), *(ROOT / "dbt_project").rglob("*.sql")]:
+        read |= set(re.findall(r"env_var\(['\"]([A-Z_]+)", path.read_text()))
+    assert len(read) > 10
+    assert set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE, re.MULTILINE)) == read - NOT_SETTINGS
+
+
+def test_every_line_of_the_example_is_a_comment() -> None:
+    assert not [line for line in EXAMPLE.splitlines() if line and not line.startswith("#")]
+
+
+def test_secrets_stay_out_of_the_repr() -> None:
+    settings = from_environment(
+        {"CUSTOMER_DSN": "postgresql://a:hunter2@b/c", "CUSTOMER_SNAPSHOT_DSN": "x:hunter2", "MASKING_KEY": "hunter2"}
+    )
+    assert "hunter2" not in repr(settings)
