@@ -17,7 +17,7 @@ demo: $(READY)  ## Run the whole product once: land, build, test, summarise (aga
 .PHONY: test
 test: $(READY)  ## Run every test
 	@tests/install_chromium
-	$(PYTHON) -m pytest -n 2 --dist worksteal
+	$(PYTHON) -m pytest -n 2 --dist loadgroup
 
 .PHONY: lint
 lint: $(READY)  ## Check style, SQL, YAML and that no secret is tracked

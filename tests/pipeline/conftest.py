@@ -1,64 +1,65 @@
-"""The product run from end to end in a folder of its own, by the commands that a person types."""
+"""Fixtures of the pipeline tests."""
 
-import json
-import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from sandbox import customer_app, disney_api
 from sandbox.postgres import Database
+from tests.pipeline.product import Pipeline, new_pipeline
 
-MASKING_KEY = "5a" * 32
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """A lake, a vault and a warehouse, and the commands that fill them."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    def loaders(self, *arguments: str, exits: int = 0) -> dict:
-        """Run `python -m loaders` and return what it said landed ({} on a failure that was expected)."""
-        done = self._run([sys.executable, "-m", "loaders", *arguments], exits)
-        return json.loads(done.stdout.splitlines()[-1]) if exits == 0 else {}
-
-    def dbt(self, *arguments: str, exits: int = 0) -> str:
-        command = [str(Path(sys.executable).with_name("dbt")), *arguments]
-        paths = ["--target-path", str(self.folder / "target"), "--log-path", str(self.folder / "logs")]
-        return self._run([*command, *paths], exits).stdout
-
-    def query(self, statement: str) -> list[tuple]:
-        with duckdb.connect(str(self.folder / "lake/warehouse.duckdb"), read_only=True) as connection:
-            return connection.sql(statement).fetchall()
-
-    def _run(self, command: list[str], exits: int) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(command, env=self.environment, cwd=self.folder, capture_output=True, text=True)
-        assert done.returncode == exits, f"{command} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}"
-        return done
-
-
-def new_pipeline(folder: Path, database: Database, **variables: str) -> Pipeline:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "LAKEHOUSE_ENV_FILE": os.devnull,
-        "LAKE_URI": str(folder / "lake"),
-        "VAULT_URI": str(folder / "vault"),
-        "CUSTOMER_DSN": database.dsn,
-        "CUSTOMER_SNAPSHOT_DSN": database.snapshot_dsn,
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-    }
-    pipeline = Pipeline(folder, environment | variables)
-    Pipeline(folder, pipeline.environment | {"MASKING_KEY": MASKING_KEY}).loaders("key")
-    return pipeline
+PERSONAL = ("nome", "email", "cpf", "telefone", "cep", "observacoes")
 
 
 @pytest.fixture
 def pipeline(tmp_path: Path, customer: Database) -> Pipeline:
     """A lake of the test's own over a database of its own; nothing has landed yet."""
     return new_pipeline(tmp_path, customer)
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory, customer_database: Database) -> Pipeline:
+    """A lake of made-up people, their changes and changes that no model can read: built, tested, documented.
+
+    `folder / "personal values"` lists all that must not be found in the clear, a line each.
+    """
+    folder = tmp_path_factory.mktemp("published")
+    customer_app.seed_people(customer_database.app_dsn, 300, seed=1)
+    people = personal_values(customer_database)
+    with disney_api.DisneyApi() as api:
+        pipeline = new_pipeline(folder, customer_database, DISNEY_API_URL=api.url)
+        pipeline.loaders("disney")
+    pipeline.loaders("users")
+    customer_app.write_changes(customer_database.app_dsn, changes=200, seed=2)
+    people |= personal_values(customer_database)
+    pipeline.loaders("users")
+    spoil(pipeline)
+    (folder / "personal values").write_text("\n".join(sorted(people)))
+    pipeline.dbt("build")
+    pipeline.dbt("source", "freshness")
+    pipeline.dbt("docs", "generate", "--static")
+    return pipeline
+
+
+def personal_values(database: Database) -> set[str]:
+    """Each personal value as the table has it, and the numbers also as their digits alone."""
+    values = set()
+    with psycopg.connect(database.app_dsn) as app:
+        for row in app.execute(f"SELECT {', '.join(PERSONAL)} FROM usuarios"):
+            values |= {line for value in row if value for line in value.splitlines() if len(line) > 4}
+            values |= {"".join(filter(str.isdigit, value)) for value in row[2:4] if value}
+    return values
+
+
+def spoil(pipeline: Pipeline) -> None:
+    """Land copies of good changes whose documents are cut short or whose values do not cast."""
+    landed = sorted((pipeline.folder / "lake/raw/customer/usuarios").glob("load_date=2*/*.parquet"))[-1]
+    table = pq.read_table(landed, partitioning=None)
+    rows = [row for row in table.to_pylist() if row["after"]][:20]
+    for number, row in enumerate(rows):
+        row["change_seq"] += 1_000_000
+        row["after"] = row["after"][:-9] if number % 2 else row["after"].replace('"id":"', '"id":"x')
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), landed.with_name("spoiled.parquet"))

@@ -4,19 +4,21 @@ import shutil
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.pipeline.product import Pipeline
+
+pytestmark = pytest.mark.xdist_group("published")  # one lake for all of them, so one worker
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 
 
 @pytest.fixture(scope="module")
-def site(built: Path) -> Iterator[str]:
+def site(published: Pipeline) -> Iterator[str]:
     """The address of the generated site, as `dbt docs serve` would serve it."""
-    handler = partial(SimpleHTTPRequestHandler, directory=str(built))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(published.folder / "target"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"

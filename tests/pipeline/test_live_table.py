@@ -4,10 +4,10 @@ from collections import defaultdict
 from datetime import UTC, datetime
 
 import psycopg
-from conftest import Pipeline  # tests/pipeline/conftest.py
 
 from sandbox import customer_app
 from sandbox.postgres import Database
+from tests.pipeline.product import Pipeline
 
 # The live table's columns, and those of curated that hold them.
 COLUMNS = {
