@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sandbox import customer_app, disney_api
-from sandbox.postgres import Database
+from sandbox import customer_app, disney_api, postgres
+from sandbox.postgres import Database, Servers
 from tests.pipeline.product import Pipeline, new_pipeline
 
 PERSONAL = ("nome", "email", "cpf", "telefone", "cep", "observacoes")
@@ -21,20 +21,22 @@ def pipeline(tmp_path: Path, customer: Database) -> Pipeline:
 
 
 @pytest.fixture(scope="session")
-def published(tmp_path_factory: pytest.TempPathFactory, customer_database: Database) -> Pipeline:
+def published(tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> Pipeline:
     """A lake of made-up people, their changes and changes that no model can read: built, tested, documented.
 
     `folder / "personal values"` lists all that must not be found in the clear, a line each.
     """
     folder = tmp_path_factory.mktemp("published")
-    customer_app.seed_people(customer_database.app_dsn, 300, seed=1)
-    people = personal_values(customer_database)
+    database = postgres.create_database(servers, "published")
+    customer_app.create_table(database.app_dsn)
+    customer_app.seed_people(database.app_dsn, 300, seed=1)
+    people = personal_values(database)
     with disney_api.DisneyApi() as api:
-        pipeline = new_pipeline(folder, customer_database, DISNEY_API_URL=api.url)
+        pipeline = new_pipeline(folder, database, DISNEY_API_URL=api.url)
         pipeline.loaders("disney")
     pipeline.loaders("users")
-    customer_app.write_changes(customer_database.app_dsn, changes=200, seed=2)
-    people |= personal_values(customer_database)
+    customer_app.write_changes(database.app_dsn, changes=200, seed=2)
+    people |= personal_values(database)
     pipeline.loaders("users")
     spoil(pipeline)
     (folder / "personal values").write_text("\n".join(sorted(people)))
