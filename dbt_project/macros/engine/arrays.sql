@@ -15,3 +15,5 @@
 {% macro athena__array_text(array, separator) -%}
     array_join({{ array }}, {{ separator }})
 {%- endmacro %}
+
+{% macro default__array_text() %}{{ lake_only('array_text', varargs) }}{% endmacro %}

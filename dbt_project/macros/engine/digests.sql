@@ -12,6 +12,8 @@
     lower(to_hex(sha256(to_utf8({{ text }}))))
 {%- endmacro %}
 
+{% macro default__sha256_text() %}{{ lake_only('sha256_text', varargs) }}{% endmacro %}
+
 
 {#- HMAC-SHA-256 (RFC 2104) of a text's UTF-8 bytes, from the key's two pads in hex: engines have no HMAC function.
     Result: varchar, 64 lower-case hex digits; null where the text is null. The same on every engine. #}

@@ -19,6 +19,8 @@
     try(json_parse({{ document }}))
 {%- endmacro %}
 
+{% macro default__json_object() %}{{ lake_only('json_object', varargs) }}{% endmacro %}
+
 
 {#- The text of one key of a json_object() value; `key` must be among its `texts`.
     Result: varchar; null where the key is absent, JSON null or the document was no object. A number or boolean
@@ -34,6 +36,8 @@
 {% macro athena__json_text(object, key) -%}
     json_extract_scalar({{ object }}, '$["{{ key }}"]')
 {%- endmacro %}
+
+{% macro default__json_text() %}{{ lake_only('json_text', varargs) }}{% endmacro %}
 
 
 {#- The texts in one key of a json_object() value that holds an array; `key` must be among its `lists`.
@@ -51,6 +55,8 @@
 {% macro athena__json_list(object, key) -%}
     try_cast(json_extract({{ object }}, '$["{{ key }}"]') as array(varchar))
 {%- endmacro %}
+
+{% macro default__json_list() %}{{ lake_only('json_list', varargs) }}{% endmacro %}
 
 
 {#- The kind of JSON that stands at a path of a document (text, not a json_object() value).
@@ -87,6 +93,8 @@
     end
 {%- endmacro %}
 
+{% macro default__json_kind() %}{{ lake_only('json_kind', varargs) }}{% endmacro %}
+
 
 {#- The first-level keys of a document (text).
     Result: array of varchar; null or empty where the document is no JSON object. #}
@@ -101,3 +109,5 @@
 {% macro athena__json_keys(document) -%}
     map_keys(try(cast(json_parse({{ document }}) as map(varchar, json))))
 {%- endmacro %}
+
+{% macro default__json_keys() %}{{ lake_only('json_keys', varargs) }}{% endmacro %}

@@ -16,6 +16,8 @@
     cast({{ instant }} as timestamp(6))
 {%- endmacro %}
 
+{% macro default__utc_timestamp() %}{{ lake_only('utc_timestamp', varargs) }}{% endmacro %}
+
 
 {#- Text in ISO 8601 ('2026-01-31T12:00:00.123Z') or as PostgreSQL prints it ('2026-01-31 12:00:00.123456+00').
     Result: naive UTC timestamp (microseconds); null where the text is none. Without an offset it is taken as UTC. #}
@@ -35,3 +37,5 @@
         )) at time zone 'UTC' as timestamp(6)
     )
 {%- endmacro %}
+
+{% macro default__parse_timestamp() %}{{ lake_only('parse_timestamp', varargs) }}{% endmacro %}
