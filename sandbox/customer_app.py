@@ -4,6 +4,7 @@ What it writes is drawn from a seed: the same seed on the same table gives the s
 """
 
 import argparse
+import datetime as dt
 import itertools
 import json
 import logging
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 DATABASE = "customer"
 DAY = 86_400
+FIRST_DAY = dt.datetime(2023, 1, 1, tzinfo=dt.UTC)
 BURST = 1.0  # seconds of delay that are caught up; what a longer outage kept from being written is not
 BATCH = 100  # transactions sent at once when no rate is asked for
 
@@ -113,11 +115,11 @@ def create_table(dsn: str) -> None:
 def seed_people(dsn: str, count: int, seed: int = 0) -> None:
     """Add `count` made-up people who signed up between 2023 and 2025, in one transaction."""
     rng = random.Random(seed)
-    with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
-        with cursor.copy(f"COPY public.usuarios ({', '.join(COLUMNS)}, criado_em, atualizado_em) FROM STDIN") as copy:
-            for _ in range(count):
-                created = f"{rng.choice((2023, 2024, 2025))}-{rng.randint(1, 12):02}-{rng.randint(1, 28):02} 12:00-03"
-                copy.write_row((*people.person(rng).values(), created, created))
+    into = f"COPY public.usuarios ({', '.join(COLUMNS)}, criado_em, atualizado_em) FROM STDIN"
+    with psycopg.connect(dsn) as connection, connection.cursor().copy(into) as copy:
+        for _ in range(count):
+            created = FIRST_DAY + dt.timedelta(minutes=rng.randrange(3 * 365 * 24 * 60))
+            copy.write_row((*people.person(rng).values(), created, created))
 
 
 def count_people(dsn: str) -> int:

