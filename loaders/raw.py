@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from loaders.lake import Lake
 
 COMPRESSION = "zstd"
+EMPTY = "empty"  # the name of the file without rows that each table has
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Landed:
 def ensure_tables(lake: Lake) -> None:
     """Give every raw table a file without rows: engines cannot read a table that has no file at all."""
     for table in (CHARACTERS, USER_CHANGES):
-        key = table.key(datetime.fromtimestamp(0, UTC), "empty")
+        key = table.key(datetime.fromtimestamp(0, UTC), EMPTY)
         if lake.read(key) is None:
             with lake.new_file(key) as path:
                 pq.write_table(table.schema.empty_table(), path, compression=COMPRESSION)

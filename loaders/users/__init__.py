@@ -1,0 +1,198 @@
+"""Lands the changes of the customer table: a snapshot first, then what logical decoding says, exactly once.
+
+Each run writes down what it is about to land, lands it as one file whose name says its range, saves how far it came,
+and only then lets the server forget. Killed anywhere, the next run lands the same range under the same name.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import chain
+from pathlib import PurePosixPath
+
+import psycopg
+
+from loaders import raw
+from loaders.errors import OperatorError, TransientError
+from loaders.lake import Lake, open_lake
+from loaders.raw import USER_CHANGES, Landed
+from loaders.settings import Settings
+from loaders.users import events, source
+from loaders.users.events import Event, lsn_text
+from loaders.users.pgoutput import decode
+from loaders.users.replication import stream
+from loaders.users.snapshot import open_snapshot
+from loaders.users.source import RESNAPSHOT, Server, Table
+from loaders.users.state import NAME, Bookmark, Intent, State
+
+log = logging.getLogger(__name__)
+
+
+def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
+    """Land the snapshot where there is none as yet (or a new one is asked for), else the changes since the last run.
+
+    Raises TransientError or OperatorError; nothing is ever landed by half.
+    """
+    dsn = settings.required_customer_dsn
+    lake = open_lake(settings.lake_uri, kms_key_id=settings.lake_kms_key_id)
+    with lake.lock(NAME), source.source_errors():
+        raw.ensure_tables(lake)
+        bookmark = Bookmark(lake)
+        with source.connect(dsn) as connection:
+            server = source.inspect(connection)
+            source.check_server(server)
+            table = source.find_table(connection, settings.customer_table, is_standby=server.is_standby)
+            if resnapshot or not bookmark.state:
+                _begin_epoch(bookmark, table, resnapshot=resnapshot)
+            elif bookmark.state.position is None:
+                _finish_snapshot(bookmark)
+            if bookmark.state.position is None:
+                landed = _land_snapshot(bookmark, settings, connection, server, table)
+            else:
+                _check_continuity(bookmark.state, connection, server, table)
+                landed = _land_changes(bookmark, dsn, server, table)
+            source.advance_slot(connection, bookmark.state.slot, bookmark.state.position)
+    return landed
+
+
+def _begin_epoch(bookmark: Bookmark, table: Table, *, resnapshot: bool) -> None:
+    """Write down that a snapshot comes next, under a number that no epoch in the lake has."""
+    lake, former = bookmark.lake, bookmark.state
+    names = (PurePosixPath(key).stem for key in lake.keys(f"raw/{USER_CHANGES.name}"))
+    landed = [name for name in names if name != raw.EMPTY]
+    if landed and not resnapshot:
+        raise OperatorError(
+            "the lake holds changes of the customer table, but the state that says how far they go is lost. "
+            f"Begin a new epoch: {RESNAPSHOT}"
+        )
+    epochs = [int(epoch) for epoch in (name.partition("-")[0] for name in landed) if epoch.isdecimal()]
+    # Two lakes on one database have their own slots.
+    slot = f"lakehouse_{re.sub('[^a-z0-9]', '_', table.name.lower())[:40]}_{sha256(lake.uri.encode()).hexdigest()[:8]}"
+    if former and former.slot != slot:
+        log.warning("the slot %s of the former epoch is left: drop it when nothing reads it", former.slot)
+    bookmark.save(State(slot=slot, epoch=max([former.epoch if former else 0, *epochs]) + 1))
+
+
+def _land_snapshot(
+    bookmark: Bookmark, settings: Settings, connection: psycopg.Connection, server: Server, table: Table
+) -> Landed:
+    """Make the slot anew and land the table as it was at an LSN from which the slot has every change."""
+    intent = Intent(_now())
+    state = bookmark.save(
+        replace(
+            bookmark.state,
+            system_identifier=server.system_identifier,
+            database=server.database,
+            table=table.qualified_name,
+            published_as=table.published_as,
+            intent=intent,
+        )
+    )
+    if source.drop_slot(connection, state.slot):
+        log.warning("dropped the slot %s: no snapshot that it continues was landed", state.slot)
+    with closing(source.connect(settings.customer_dsn, replication=True)) as replication:
+        slot_start, exported = source.create_slot(replication, state.slot, export=not server.is_standby)
+        log.info("created the slot %s at %s", state.slot, lsn_text(slot_start))
+        with open_snapshot(
+            settings.customer_snapshot_dsn, origin=server, slot_start=slot_start, exported=exported
+        ) as snapshot:
+            # From now on, the file's presence says whether the snapshot is landed.
+            state = bookmark.save(replace(state, intent=replace(intent, end=snapshot.position)))
+            landed = _land(bookmark.lake, state, snapshot.events(table, server.database))
+    _save_position(bookmark)
+    return landed
+
+
+def _finish_snapshot(bookmark: Bookmark) -> None:
+    """Take note of a snapshot whose run was killed after its file had become visible."""
+    intent = bookmark.state.intent
+    if intent and intent.end is not None:
+        key = _key(bookmark.state)
+        if key in bookmark.lake.keys(str(PurePosixPath(key).parent)):
+            _save_position(bookmark)
+
+
+def _check_continuity(state: State, connection: psycopg.Connection, server: Server, table: Table) -> None:
+    """Raise an error unless the slot still has every change from the state's position on."""
+    slot = source.find_slot(connection, state.slot)
+    end = state.intent.end if state.intent else state.position
+    if (state.system_identifier, state.database) != (server.system_identifier, server.database):
+        reason = "CUSTOMER_DSN leads to another server or database than the one whose changes were landed"
+    elif state.table != table.qualified_name:
+        reason = f"CUSTOMER_TABLE is {table.qualified_name}, but the changes of {state.table} were landed"
+    elif state.published_as != table.published_as:
+        reason = f"{state.table} or its publication was made anew: changes may have been missed"
+    elif server.position < end:
+        if server.is_standby:
+            raise TransientError(f"the standby is at {lsn_text(server.position)}, behind {lsn_text(end)}: run again")
+        reason = f"the server is at {lsn_text(server.position)}, before {lsn_text(end)}: was a backup restored?"
+    elif slot is None:
+        reason = f"the slot {state.slot} is gone"
+    elif slot.wal_status == "lost":
+        reason = f"the slot {state.slot} is lost: the server has removed changes that were not landed"
+    elif slot.confirmed > state.position:
+        reason = (
+            f"the slot {state.slot} is at {lsn_text(slot.confirmed)}, ahead of {lsn_text(state.position)}: "
+            "another reader has consumed changes"
+        )
+    else:
+        return
+    raise OperatorError(f"{reason}. Begin a new epoch with a snapshot: {RESNAPSHOT}")
+
+
+def _land_changes(bookmark: Bookmark, dsn: str, server: Server, table: Table) -> Landed:
+    """Land what was committed since the last run, or first what a killed run had begun to land."""
+    state = bookmark.state
+    if not state.intent:
+        if server.position == state.position:
+            return Landed(USER_CHANGES.name)
+        state = bookmark.save(replace(state, intent=Intent(_now(), end=server.position)))
+    landed = _land(bookmark.lake, state, _changes(dsn, state, table))
+    _save_position(bookmark)
+    return landed
+
+
+def _changes(dsn: str, state: State, table: Table) -> Iterator[Event]:
+    """The changes of the state's range; the connection is closed with the last of them."""
+    span = {"start": state.position, "end": state.intent.end}
+    with closing(source.connect(dsn, replication=True)) as replication:
+        messages = stream(replication, slot=state.slot, publication=table.publication, **span)
+        yield from decode(messages, relation_oid=table.oid, database=state.database, **span)
+
+
+def _land(lake: Lake, state: State, changes: Iterator[Event]) -> Landed:
+    """Land the events as the one file of the state's intent; no file when there are none."""
+    batch_time = state.intent.time
+    with closing(changes):
+        first = next(changes, None)
+        if first is None:
+            return Landed(USER_CHANGES.name)
+        batch_id = raw.new_batch_id(batch_time)
+        with lake.new_file(_key(state)) as path:
+            rows = events.write(
+                path, chain([first], changes), epoch=state.epoch, batch_id=batch_id, landed_at=batch_time
+            )
+            size = path.stat().st_size
+    log.info("landed %d changes, %s to %s", rows, *_range(state))
+    return Landed(USER_CHANGES.name, batch_id, rows, size, "-".join(_range(state)))
+
+
+def _range(state: State) -> tuple[str, str]:
+    return f"{state.position or 0:016X}", f"{state.intent.end:016X}"
+
+
+def _save_position(bookmark: Bookmark) -> None:
+    bookmark.save(replace(bookmark.state, position=bookmark.state.intent.end, intent=None))
+
+
+def _key(state: State) -> str:
+    """The key of the batch that the state's intent describes: its name is its epoch and its range of LSNs."""
+    return USER_CHANGES.key(state.intent.time, "-".join([str(state.epoch), *_range(state)]))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
