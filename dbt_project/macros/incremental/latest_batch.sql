@@ -1,0 +1,10 @@
+{#- The rows of the batch that landed last in `relation`, which has `batch_id` and `load_date`: what a test looks at in
+    every build.
+    Result: a condition as text, of literals; 'false' where the relation is empty. #}
+{% macro latest_batch(relation) %}
+    {%- if not execute %}{{ return('false') }}{% endif %}
+    {%- set since = "load_date >= date '" ~ landed_since(relation) ~ "'" %}
+    {%- set batch_id = run_query("select max(batch_id) from " ~ relation ~ " where " ~ since).rows[0][0] %}
+    {%- if batch_id is none %}{{ return('false') }}{% endif %}
+    {{- return(since ~ " and batch_id = '" ~ batch_id ~ "'") }}
+{% endmacro %}

@@ -1,0 +1,96 @@
+{{ config(materialized='incremental', incremental_strategy='append', on_schema_change='fail') }}
+
+{%- set is_new = new_batches(source('customer', 'usuarios')) %}
+
+with changes as (
+    select * from {{ ref('stg_customer__user_changes') }}
+    where {{ is_new }}
+),
+
+events as (
+    select epoch, commit_lsn, change_seq, batch_id from {{ source('customer', 'usuarios') }}
+    where {{ is_new }}
+),
+
+batches as (
+    select
+        batch_id,
+        epoch,
+        min(commit_lsn) as first_lsn,
+        max(commit_lsn) as last_lsn
+    from events
+    group by batch_id, epoch
+),
+
+neighbours as (
+    select
+        *,
+        max(last_lsn) over (
+            partition by epoch order by first_lsn, batch_id rows between unbounded preceding and 1 preceding
+        ) as reached_before,
+        lead(first_lsn) over (partition by epoch order by first_lsn, batch_id) as next_lsn
+    from batches
+),
+
+-- Batches hold ranges that do not meet, so only where two do can an event have landed twice: a year is not searched.
+overlapping as (
+    select batch_id from neighbours
+    where reached_before >= first_lsn or next_lsn <= last_lsn
+),
+
+repeated as (
+    select epoch, commit_lsn, change_seq, min(batch_id) as batch_id from events
+    where batch_id in (select batch_id from overlapping)
+    group by epoch, commit_lsn, change_seq
+    having count(*) > 1
+),
+{%- if is_incremental() %}
+
+known as (
+    select distinct epoch, commit_lsn, change_seq from {{ this }}
+    where (epoch, commit_lsn) in (select epoch, commit_lsn from events)
+),
+{%- endif %}
+
+landed_once as (
+    select changes.* from changes
+    left join repeated
+        on changes.epoch = repeated.epoch
+        and changes.commit_lsn = repeated.commit_lsn
+        and changes.change_seq = repeated.change_seq
+    where repeated.batch_id is null or repeated.batch_id = changes.batch_id
+)
+
+select
+    changes.epoch,
+    changes.commit_lsn,
+    changes.change_seq,
+    changes.op,
+    changes.committed_at,
+    changes.user_id,
+    changes.previous_user_id,
+    changes.full_name,
+    changes.email,
+    changes.cpf,
+    changes.phone,
+    changes.birth_date,
+    changes.postal_code,
+    changes.city,
+    changes.state_code,
+    changes.monthly_income,
+    changes.status,
+    changes.notes,
+    changes.created_at,
+    changes.updated_at,
+    changes.unchanged_columns,
+    changes.batch_id,
+    changes.landed_at,
+    changes.load_date
+from landed_once as changes
+{%- if is_incremental() %}
+left join known
+    on changes.epoch = known.epoch
+    and changes.commit_lsn = known.commit_lsn
+    and changes.change_seq = known.change_seq
+where known.epoch is null
+{%- endif %}

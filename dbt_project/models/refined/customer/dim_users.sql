@@ -1,0 +1,47 @@
+{{ config(materialized='incremental', unique_key='user_key', on_schema_change='fail') }}
+
+with users as (
+    select * from {{ ref('users') }}
+    where {{ new_batches(ref('users')) }}
+),
+
+masking_key as (
+    select * from {{ source('vault', 'masking_key') }}
+)
+
+select
+    ---------- pseudonyms
+    {{ pseudonym('cast(users.user_id as varchar)') }} as user_key,
+    {{ pseudonym(normalise_email('users.email')) }} as email_pseudonym,
+    {{ pseudonym(normalise_digits('users.cpf')) }} as cpf_pseudonym,
+    {{ pseudonym(normalise_digits('users.phone')) }} as phone_pseudonym,
+
+    ---------- readable masks
+    {{ mask_initials('users.full_name') }} as masked_name,
+    {{ mask_email('users.email') }} as masked_email,
+    {{ mask_cpf('users.cpf') }} as masked_cpf,
+    {{ mask_phone('users.phone') }} as masked_phone,
+    {{ mask_postal_code('users.postal_code') }} as masked_postal_code,
+
+    ---------- generalised
+    {{ birth_year('users.birth_date') }} as birth_year,
+    {{ age_band('users.birth_date', 'users.updated_at') }} as age_band,
+    users.state_code,
+    case
+        when users.monthly_income < 2000 then '0-1999'
+        when users.monthly_income < 5000 then '2000-4999'
+        when users.monthly_income < 10000 then '5000-9999'
+        when users.monthly_income < 20000 then '10000-19999'
+        when users.monthly_income >= 20000 then '20000+'
+    end as income_band,
+    users.status,
+    cast(date_trunc('month', users.created_at) as date) as created_month,
+
+    ---------- bookkeeping
+    users.is_deleted,
+    cast(users.deleted_at as date) as deleted_on,
+    masking_key.key_id,
+    users.batch_id,
+    users.load_date
+from users
+cross join masking_key

@@ -1,0 +1,126 @@
+with changes as (
+    select * from {{ source('customer', 'usuarios') }}
+),
+
+parsed as (
+    select
+        epoch,
+        commit_lsn,
+        change_seq,
+        op,
+        {{ utc_timestamp('committed_at') }} as committed_at,
+        before,
+        after,
+        batch_id,
+        {{ utc_timestamp('landed_at') }} as landed_at,
+        load_date,
+        case when op = 'd' then before else after end as document,
+        {{ json_object("case when op in ('d', 'u') then before end", texts=['id']) }} as old_row,
+        {{ json_object("case when op <> 'd' then after end", texts=['id'] + user_attributes().values() | list) }} as new_row
+    from changes
+),
+
+typed as (
+    select
+        epoch,
+        commit_lsn,
+        change_seq,
+        op,
+        committed_at,
+        before,
+        after,
+        batch_id,
+        landed_at,
+        load_date,
+        document,
+
+        ---------- ids
+        {{ json_text('old_row', 'id') }} as old_id_text,
+        {{ json_text('new_row', 'id') }} as new_id_text,
+        try_cast({{ json_text('old_row', 'id') }} as bigint) as old_id,
+        try_cast({{ json_text('new_row', 'id') }} as bigint) as new_id,
+
+        ---------- text
+        {{ json_text('new_row', 'nome') }} as full_name,
+        {{ json_text('new_row', 'email') }} as email,
+        {{ json_text('new_row', 'cpf') }} as cpf,
+        {{ json_text('new_row', 'telefone') }} as phone,
+        {{ json_text('new_row', 'cep') }} as postal_code,
+        {{ json_text('new_row', 'cidade') }} as city,
+        -- char(2): PostgreSQL pads it with spaces and leaves them out when it compares
+        rtrim({{ json_text('new_row', 'uf') }}) as state_code,
+        {{ json_text('new_row', 'status') }} as status,
+        {{ json_text('new_row', 'observacoes') }} as notes,
+
+        ---------- numerics
+        {{ json_text('new_row', 'renda_mensal') }} as monthly_income_text,
+        try_cast({{ json_text('new_row', 'renda_mensal') }} as decimal(18, 2)) as monthly_income,
+
+        ---------- dates and timestamps
+        {{ json_text('new_row', 'data_nascimento') }} as birth_date_text,
+        try_cast({{ json_text('new_row', 'data_nascimento') }} as date) as birth_date,
+        {{ json_text('new_row', 'criado_em') }} as created_at_text,
+        {{ parse_timestamp(json_text('new_row', 'criado_em')) }} as created_at,
+        {{ json_text('new_row', 'atualizado_em') }} as updated_at_text,
+        {{ parse_timestamp(json_text('new_row', 'atualizado_em')) }} as updated_at
+    from parsed
+)
+
+select
+    epoch,
+    commit_lsn,
+    change_seq,
+    op,
+    committed_at,
+    case when op = 'd' then old_id else new_id end as user_id,
+    case when op = 'u' and old_id <> new_id then old_id end as previous_user_id,
+    full_name,
+    email,
+    cpf,
+    phone,
+    birth_date,
+    postal_code,
+    city,
+    state_code,
+    monthly_income,
+    status,
+    notes,
+    created_at,
+    updated_at,
+
+    -- a key that an update leaves out is looked for only where its value is null
+    case
+        when op = 'u' then nullif(
+            ','
+            {%- for column, key in user_attributes().items() %}
+            || case when {{ column }} is null and {{ json_kind('after', '$.' ~ key) }} is null then '{{ column }},' else '' end
+            {%- endfor %},
+            ','
+        )
+    end as unchanged_columns,
+
+    -- names what is wrong and where, never the value
+    case
+        when op not in ('r', 'c', 'u', 'd', 't') then 'unknown op'
+        when op = 't' then null
+        when document is null then case when op = 'd' then 'no before' else 'no after' end
+        when coalesce(old_id_text, new_id_text) is null and coalesce({{ json_kind('document') }}, '') <> 'object'
+            then 'malformed JSON'
+        when op = 'u' and before is not null and old_id_text is null and coalesce({{ json_kind('before') }}, '') <> 'object'
+            then 'malformed JSON'
+        when (case when op = 'd' then old_id_text else new_id_text end) is null then 'no id'
+        -- engines cast '1.5' or '1e3' to an integer too; PostgreSQL never prints one so
+        when coalesce(cast(new_id as varchar), '') <> coalesce(new_id_text, '') then 'id: not an integer'
+        when coalesce(cast(old_id as varchar), '') <> coalesce(old_id_text, '') then 'id: not an integer'
+        when birth_date is null and birth_date_text is not null then 'data_nascimento: not a date'
+        when monthly_income is null and monthly_income_text is not null then 'renda_mensal: not a decimal(18, 2)'
+        when created_at is null and created_at_text is not null then 'criado_em: not a timestamp'
+        when updated_at is null and updated_at_text is not null then 'atualizado_em: not a timestamp'
+    end as rejection_reason,
+
+    before,
+    after,
+    batch_id,
+    landed_at,
+    load_date
+from typed
