@@ -8,9 +8,9 @@ import argparse
 import logging
 import sys
 
-from sandbox import customer_app, world
+from sandbox import customer_app, disney_api, world
 
-MODULES = (world, customer_app)
+MODULES = (world, customer_app, disney_api)
 
 
 def main(argv: list[str] | None = None) -> int:

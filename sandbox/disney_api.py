@@ -42,9 +42,9 @@ DEFAULT_PAGE_SIZE = 50
 class DisneyApi:
     """The server: a context manager that answers on 127.0.0.1, on a free port unless one is given.
 
-    `records` are made up unless they are given. They may be changed at will (put another record in its place, do not edit
-    it); `requests` lists the paths asked for. `latency` is in seconds for each answer; `max_page_size` bounds what a client gets, as the real API
-    does not.
+    `records` are made up unless they are given, and may be changed at will (put another record in its place, do not
+    edit it); `requests` lists the paths asked for. `latency` is in seconds for each answer; `max_page_size` bounds what
+    a client gets, as the real API does not.
     """
 
     def __init__(

@@ -1,0 +1,81 @@
+"""Land one complete, consistent snapshot of the Disney API's characters per run."""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from loaders import raw
+from loaders.disney.client import Client, Page
+from loaders.disney.consistency import snapshot
+from loaders.errors import OperatorError
+from loaders.lake import Lake, open_lake
+from loaders.settings import Settings
+
+STATE = "state/disney.characters.json"
+
+
+def land(
+    settings: Settings,
+    *,
+    page_size: int = 100,
+    connections: int = 4,
+    timeout: float = 30.0,
+    budget: float = 120.0,
+    backoff: float = 0.5,
+) -> raw.Landed:
+    """Land a snapshot as one file, also when nothing changed since the last one.
+
+    `timeout` bounds each answer as a whole, `budget` the reading of the API with all its waits; `backoff` is the first
+    wait after a failure and doubles from one to the next; all are in seconds. Raises TransientError when there is no
+    consistent snapshot to be had, OperatorError when the API refuses our requests for good; then nothing has landed.
+    """
+    lake = open_lake(settings.lake_uri, kms_key_id=settings.lake_kms_key_id)
+    with lake.lock("disney.characters"):
+        raw.ensure_tables(lake)
+        last_time, version = _last_batch(lake)
+        client = Client(settings.disney_api_url, connections, timeout=timeout, budget=budget, backoff=backoff)
+        with ThreadPoolExecutor(connections) as pool, closing(client):
+            pages = snapshot(client, pool, page_size)
+        # Batches sort in landing order, also when the clock was set back.
+        batch_time = max(datetime.now(UTC), last_time + timedelta(microseconds=1))
+        # The time is used up before the file exists, so it stays unique wherever this run is killed. A run that was
+        # paused for so long that it lost its lock ends here: the run after it has written another version.
+        lake.write(STATE, json.dumps({"batch_time": batch_time.isoformat()}).encode(), expected=version)
+        batch_id = raw.new_batch_id(batch_time)
+        table = to_table(pages, batch_id, batch_time)
+        with lake.new_file(raw.CHARACTERS.key(batch_time, batch_id)) as path:
+            pq.write_table(table, path, compression=raw.COMPRESSION)
+            size = path.stat().st_size
+    return raw.Landed(raw.CHARACTERS.name, batch_id, table.num_rows, size)
+
+
+def to_table(pages: Sequence[Page], batch_id: str, batch_time: datetime) -> pa.Table:
+    """The pages' records as rows of `raw.CHARACTERS`, in the order of the list."""
+    payloads = [payload for page in pages for payload in page.payloads]
+    extracted_at = batch_time.replace(microsecond=batch_time.microsecond // 1000 * 1000)  # Arrow refuses to round
+    return pa.table(
+        {
+            "batch_id": [batch_id] * len(payloads),
+            "extracted_at": [extracted_at] * len(payloads),
+            "request_url": [page.url for page in pages for _ in page.payloads],
+            "position": range(len(payloads)),
+            "payload": payloads,
+        },
+        schema=raw.CHARACTERS.schema,
+    )
+
+
+def _last_batch(lake: Lake) -> tuple[datetime, str | None]:
+    """The last batch's time (1970 when there was none), and the version of the state that says so."""
+    found = lake.read(STATE)
+    if found is None:
+        return datetime.fromtimestamp(0, UTC), None
+    try:
+        return datetime.fromisoformat(json.loads(found[0])["batch_time"]), found[1]
+    except (ValueError, KeyError, TypeError) as error:
+        raise OperatorError(f"{lake.uri}/{STATE} is not what this loader wrote: restore or remove it") from error
