@@ -1,5 +1,29 @@
-{# Arrays. To rows needs no macro: `cross join unnest(a) with ordinality as x (value, position)` is the same on DuckDB
-   and Athena (position from 1; a null or empty array gives no row). #}
+{#- A select of a relation's rows, once per element of an array column: all its columns, the element as `value` and its
+    place as `position`.
+    Result: a query; position is from 1; a null or empty array gives no row. Quirk: DuckDB passes no filter through
+    a lateral unnest, so that a view would read all of history; through one in the select list it does. #}
+{% macro exploded(relation, array, value, position) %}
+    {{- return(adapter.dispatch('exploded', 'lakehouse')(relation, array, value, position)) }}
+{% endmacro %}
+
+{% macro duckdb__exploded(relation, array, value, position) -%}
+    select
+        *,
+        unnest({{ array }}) as {{ value }},
+        generate_subscripts({{ array }}, 1) as {{ position }}
+    from {{ relation }}
+{%- endmacro %}
+
+{% macro athena__exploded(relation, array, value, position) -%}
+    select
+        {{ relation }}.*,
+        elements.{{ value }},
+        elements.{{ position }}
+    from {{ relation }}
+    cross join unnest({{ relation }}.{{ array }}) with ordinality as elements ({{ value }}, {{ position }})
+{%- endmacro %}
+
+{% macro default__exploded() %}{{ lake_only('exploded', varargs) }}{% endmacro %}
 
 
 {#- The elements as one text.

@@ -78,16 +78,6 @@ identified as (
 
 ),
 
-numbered as (
-
-    -- load_date adds nothing to the key, but lets a filter on it pass through the window to the files.
-    select
-        *,
-        row_number() over (partition by load_date, batch_id, character_id order by position) as occurrence
-    from identified
-
-),
-
 judged as (
 
     select
@@ -101,15 +91,30 @@ judged as (
                         when 'object' then case when source_id is null then 'no _id' else '_id is not an integer' end
                         else 'not an object'
                     end
-            when occurrence > 1 then '_id occurs earlier in the crawl'
             when name is null then 'no name'
             {%- for key, column in lists.items() %}
             when {{ column }} is null and {{ json_kind('payload', '$.' ~ key) }} not in ('array', 'null')
                 then '{{ key }} is not an array'
             {%- endfor %}
-        end as rejection_reason
-    from numbered
+        end as defect
+    from identified
+
+),
+
+numbered as (
+
+    -- load_date adds nothing to the key, but lets a filter on it pass through the window to the files.
+    select
+        *,
+        row_number() over (partition by load_date, batch_id, character_id order by position) as occurrence
+    from judged
 
 )
 
-select * from judged
+select
+    *,
+    case
+        when character_id is not null and occurrence > 1 then '_id occurs earlier in the crawl'
+        else defect
+    end as rejection_reason
+from numbered

@@ -1,5 +1,3 @@
-{%- set lists = {'allies': 'ally', 'enemies': 'enemy'} -%}
-
 with records as (
 
     select * from {{ ref('base_disney__characters') }}
@@ -7,21 +5,27 @@ with records as (
 
 ),
 
-relations as (
+listed as (
 
-    {% for column, relation in lists.items() -%}
     select
         records.batch_id,
         records.character_id,
-        '{{ relation }}' as relation,
-        {{ trim_whitespace('listed.name') }} as related_name,
-        listed.position,
         records.load_date,
-        records.extracted_at
+        records.extracted_at,
+        kinds.relation,
+        case kinds.relation
+            when 'ally' then records.allies
+            when 'enemy' then records.enemies
+        end as names
     from records
-    cross join unnest(records.{{ column }}) with ordinality as listed (name, position)
-    {% if not loop.last %}union all{% endif %}
-    {% endfor %}
+    cross join (values ('ally'), ('enemy')) as kinds (relation)
+
+),
+
+relations as (
+
+    {{ exploded('listed', array='names', value='name', position='position') }}
+
 )
 
 select
@@ -31,7 +35,7 @@ select
 
     ---------- text
     relation,
-    related_name,
+    {{ trim_whitespace('name') }} as related_name,
 
     ---------- numerics
     position,
@@ -40,4 +44,4 @@ select
     load_date,
     extracted_at
 from relations
-where related_name <> ''
+where {{ trim_whitespace('name') }} <> ''

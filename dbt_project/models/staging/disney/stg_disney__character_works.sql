@@ -13,21 +13,30 @@ with records as (
 
 ),
 
-works as (
+listed as (
 
-    {% for key, column in lists.items() -%}
     select
         records.batch_id,
         records.character_id,
-        '{{ key }}' as source_list,
-        {{ trim_whitespace('listed.title') }} as work_title,
-        listed.position,
         records.load_date,
-        records.extracted_at
+        records.extracted_at,
+        lists.source_list,
+        case lists.source_list
+            {%- for key, column in lists.items() %}
+            when '{{ key }}' then records.{{ column }}
+            {%- endfor %}
+        end as titles
     from records
-    cross join unnest(records.{{ column }}) with ordinality as listed (title, position)
-    {% if not loop.last %}union all{% endif %}
-    {% endfor %}
+    cross join (
+        values {% for key in lists %}('{{ key }}'){{ ', ' if not loop.last }}{% endfor %}
+    ) as lists (source_list)
+
+),
+
+works as (
+
+    {{ exploded('listed', array='titles', value='title', position='position') }}
+
 )
 
 select
@@ -37,7 +46,7 @@ select
 
     ---------- text
     source_list,
-    work_title,
+    {{ trim_whitespace('title') }} as work_title,
 
     ---------- numerics
     position,
@@ -46,4 +55,4 @@ select
     load_date,
     extracted_at
 from works
-where work_title <> ''
+where {{ trim_whitespace('title') }} <> ''
