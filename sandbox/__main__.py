@@ -8,7 +8,7 @@ import argparse
 import logging
 import sys
 
-from sandbox import customer_app, disney_api, world
+from sandbox import customer_app, disney_api, postgres, world
 
 MODULES = (world, customer_app, disney_api)
 
@@ -20,7 +20,10 @@ def main(argv: list[str] | None = None) -> int:
         module.add_parser(subparsers)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
-    return args.run(args) or 0
+    try:
+        return args.run(args) or 0
+    except postgres.PostgresError as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -201,8 +201,9 @@ def write_changes(
 ) -> Counts:
     """Write until `changes` or `seconds` are reached or `stop` is set, at `per_day` changes a day (0: without pause).
 
-    A database that goes away is waited for `patience` seconds; then psycopg.OperationalError is raised. Counts hold
-    what the database has confirmed: a transaction whose answer was lost with the connection may be in the table too.
+    A database that goes away is waited for `patience` seconds; then, or when it was not there at all, psycopg's
+    OperationalError is raised. Counts hold what the database has confirmed: a transaction whose answer was lost with
+    the connection may be in the table too.
     """
     stop = stop or threading.Event()
     rng, total, away_since = random.Random(seed), Counts(), None
@@ -221,7 +222,7 @@ def write_changes(
         except psycopg.OperationalError:
             away_since = away_since or time.monotonic()
             away = time.monotonic() - away_since
-            if away >= patience:
+            if away >= patience or not total.transactions:
                 raise
             logger.warning("the database has been away for %.0f seconds", away)
             if stop.wait(min(0.1 + away / 2, 10)):
@@ -294,14 +295,17 @@ def _write(args: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    counts = write_changes(
-        args.dsn or postgres.database(servers, DATABASE).app_dsn,
-        changes=args.changes,
-        seconds=args.seconds,
-        per_day=args.per_day,
-        seed=args.seed,
-        patience=math.inf,
-        stop=stop,
-    )
+    try:
+        counts = write_changes(
+            args.dsn or postgres.database(servers, DATABASE).app_dsn,
+            changes=args.changes,
+            seconds=args.seconds,
+            per_day=args.per_day,
+            seed=args.seed,
+            patience=math.inf,
+            stop=stop,
+        )
+    except psycopg.Error as error:  # without its details, which may hold the values of a row
+        raise SystemExit(f"the database refused: {error.diag.message_primary or error}") from None
     print(json.dumps(asdict(counts)))
     return 0

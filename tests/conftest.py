@@ -3,8 +3,10 @@
 import itertools
 from collections.abc import Iterator
 
+import boto3
 import psycopg
 import pytest
+from moto.server import ThreadedMotoServer
 
 from sandbox import customer_app, postgres
 
@@ -42,3 +44,25 @@ def customer(servers: postgres.Servers) -> Iterator[postgres.Database]:
         admin.execute(f"SELECT pg_terminate_backend(active_pid, 5000) {slots} AND active", [database.name])
         admin.execute(f"SELECT pg_drop_replication_slot(slot_name) {slots}", [database.name])
         admin.execute(f"DROP DATABASE {database.name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The URL of a local S3 server (moto's)."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket on the local S3 server, to which boto3 is pointed with made-up credentials."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "made-up")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    name = f"bucket-{next(_numbers)}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name
