@@ -21,11 +21,10 @@ from loaders.errors import OperatorError, TransientError
 from loaders.lake import Lake, open_lake
 from loaders.raw import USER_CHANGES, Landed
 from loaders.settings import Settings
-from loaders.users import events, source
+from loaders.users import events, snapshot, source
 from loaders.users.events import Event, lsn_text
 from loaders.users.pgoutput import decode
 from loaders.users.replication import stream
-from loaders.users.snapshot import open_snapshot
 from loaders.users.source import RESNAPSHOT, Server, Table
 from loaders.users.state import NAME, Bookmark, Intent, State
 
@@ -80,29 +79,43 @@ def _begin_epoch(bookmark: Bookmark, table: Table, *, resnapshot: bool) -> None:
 def _land_snapshot(
     bookmark: Bookmark, settings: Settings, connection: psycopg.Connection, server: Server, table: Table
 ) -> Landed:
-    """Make the slot anew and land the table as it was at an LSN from which the slot has every change."""
-    intent = Intent(_now())
-    state = bookmark.save(
-        replace(
-            bookmark.state,
-            system_identifier=server.system_identifier,
-            database=server.database,
-            table=table.qualified_name,
-            published_as=table.published_as,
-            intent=intent,
-        )
-    )
-    if source.drop_slot(connection, state.slot):
-        log.warning("dropped the slot %s: no snapshot that it continues was landed", state.slot)
-    with closing(source.connect(settings.customer_dsn, replication=True)) as replication:
-        slot_start, exported = source.create_slot(replication, state.slot, export=not server.is_standby)
-        log.info("created the slot %s at %s", state.slot, lsn_text(slot_start))
-        with open_snapshot(
-            settings.customer_snapshot_dsn, origin=server, slot_start=slot_start, exported=exported
-        ) as snapshot:
-            # From now on, the file's presence says whether the snapshot is landed.
-            state = bookmark.save(replace(state, intent=replace(intent, end=snapshot.position)))
-            landed = _land(bookmark.lake, state, snapshot.events(table, server.database))
+    """Land the table as it was at an LSN from which on the slot has every change."""
+    former = bookmark.state
+    origin = {
+        "system_identifier": server.system_identifier,
+        "database": server.database,
+        "table": table.qualified_name,
+        "published_as": table.published_as,
+    }
+    state = bookmark.save(replace(former, **origin, intent=Intent(_now())))
+    is_repeated = former.intent is not None and former == replace(state, intent=former.intent)
+    with (
+        source.connect(settings.customer_snapshot_dsn) as reader,
+        closing(source.connect(settings.customer_dsn, replication=True)) as replication,
+    ):
+        replica = source.inspect(reader)
+        if (replica.system_identifier, replica.database) != (server.system_identifier, server.database):
+            raise OperatorError("CUSTOMER_SNAPSHOT_DSN does not lead to a replica of the database of CUSTOMER_DSN")
+        if server.is_standby and not replica.is_standby:
+            raise OperatorError("CUSTOMER_DSN leads to a standby: CUSTOMER_SNAPSHOT_DSN must lead to a standby too")
+        slot = source.find_slot(connection, state.slot)
+        if slot and slot.is_usable and is_repeated and replica.is_standby:
+            start = slot.confirmed  # the replica lagged too far behind: a slot made anew would start even later
+        else:
+            if slot:
+                log.warning("the slot %s is made anew: no snapshot that it continues was landed", state.slot)
+                source.drop_slot(connection, state.slot)
+            start, exported = source.create_slot(replication, state.slot, export=not replica.is_standby)
+            log.info("made the slot %s at %s", state.slot, lsn_text(start))
+        if replica.is_standby:
+            position = snapshot.begin_on_standby(reader, start)
+        else:
+            log.warning("no replica is configured (CUSTOMER_SNAPSHOT_DSN): the whole table is read on the primary")
+            snapshot.begin_exported(reader, exported)
+            position = start
+        # From now on the file's presence says whether the snapshot is landed.
+        state = bookmark.save(replace(state, intent=replace(state.intent, end=position)))
+        landed = _land(bookmark.lake, state, snapshot.rows(reader, position, table=table, database=server.database))
     _save_position(bookmark)
     return landed
 
@@ -132,7 +145,7 @@ def _check_continuity(state: State, connection: psycopg.Connection, server: Serv
         reason = f"the server is at {lsn_text(server.position)}, before {lsn_text(end)}: was a backup restored?"
     elif slot is None:
         reason = f"the slot {state.slot} is gone"
-    elif slot.wal_status == "lost":
+    elif not slot.is_usable:
         reason = f"the slot {state.slot} is lost: the server has removed changes that were not landed"
     elif slot.confirmed > state.position:
         reason = (

@@ -13,8 +13,8 @@ from loaders import raw
 
 # Events wait as Python objects until a batch of them becomes Arrow, and as Arrow until a row group is full. Each level
 # ends at whichever bound comes first, so that memory stays the same whatever the transaction and its rows are.
-BATCH_ROWS, BATCH_BYTES = 5_000, 4_000_000
-GROUP_BYTES = 32_000_000
+BATCH_ROWS, BATCH_BYTES = 2_000, 2_000_000
+GROUP_BYTES = 4_000_000
 
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 POSTGRES_EPOCH = 946_684_800_000_000  # 2000-01-01 UTC, in microseconds since 1970-01-01 UTC

@@ -52,7 +52,10 @@ def stream(
             else:
                 _send_status(pgconn, reached, answer=True)
         elif size < 0:
-            raise psycopg.errors.error_from_result(pgconn.get_result())
+            ended = pgconn.get_result()
+            if ended and ended.status == pq.ExecStatus.FATAL_ERROR:
+                raise psycopg.errors.error_from_result(ended)
+            raise TransientError("the database has ended the stream, it may be shutting down: run again")
         elif data[0] == DATA:
             deadline = time.monotonic() + PATIENCE_SECONDS
             yield DATA_HEADER.unpack_from(data)[0], bytes(data[DATA_HEADER.size :])

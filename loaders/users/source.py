@@ -196,8 +196,8 @@ class Slot:
     """A replication slot as the server knows it."""
 
     active: bool
-    wal_status: str
-    confirmed: int
+    is_usable: bool  # false when the server has removed WAL that it still needed
+    confirmed: int  # changes committed before it are not sent again
 
 
 def find_slot(connection: psycopg.Connection, name: str) -> Slot | None:
@@ -207,7 +207,9 @@ def find_slot(connection: psycopg.Connection, name: str) -> Slot | None:
         with connection.cursor(row_factory=class_row(Slot)) as cursor:
             slot = cursor.execute(
                 """
-                SELECT active, wal_status, coalesce(confirmed_flush_lsn - '0/0', 0)::bigint AS confirmed
+                SELECT active,
+                       wal_status <> 'lost' AND confirmed_flush_lsn IS NOT NULL AS is_usable,
+                       coalesce(confirmed_flush_lsn - '0/0', 0)::bigint AS confirmed
                 FROM pg_replication_slots WHERE slot_name = %s
                 """,
                 [name],
@@ -219,12 +221,8 @@ def find_slot(connection: psycopg.Connection, name: str) -> Slot | None:
         time.sleep(POLL_SECONDS)
 
 
-def drop_slot(connection: psycopg.Connection, name: str) -> bool:
-    """Drop the slot where it exists; say whether it did."""
-    if not find_slot(connection, name):
-        return False
+def drop_slot(connection: psycopg.Connection, name: str) -> None:
     connection.execute("SELECT pg_drop_replication_slot(%s)", [name])
-    return True
 
 
 def create_slot(replication: psycopg.Connection, name: str, *, export: bool) -> tuple[int, str | None]:
