@@ -43,8 +43,8 @@ class DisneyApi:
     """The server: a context manager that answers on 127.0.0.1, on a free port unless one is given.
 
     `records` are made up unless they are given, and may be changed at will (put another record in its place, do not
-    edit it); `requests` lists the paths asked for. `latency` is in seconds for each answer; `max_page_size` bounds what
-    a client gets, as the real API does not.
+    edit it); `requests` lists the paths asked for, `connections` counts what they came by. `latency` is in seconds for
+    each answer; `max_page_size` bounds what a client gets, as the real API does not.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class DisneyApi:
         self.records = characters() if records is None else list(records)
         self.latency = latency
         self.max_page_size = max_page_size
+        self.connections = 0
         self._changes = 0
         self._lock = threading.Lock()
         self.tell(*lies)
@@ -161,6 +162,10 @@ def _link(host: str, number: int, size: int) -> str:
 class _Server(ThreadingHTTPServer):
     api: DisneyApi
     request_queue_size = 128
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.api.connections += 1
+        super().process_request(request, client_address)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.debug("a client went away before its answer was sent", exc_info=True)

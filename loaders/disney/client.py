@@ -54,6 +54,7 @@ class Client:
         self.timeout = timeout
         self.backoff = backoff
         self.not_before = time.monotonic()
+        self.why = ""
         self.deadline = self.not_before + budget
         self.closed = threading.Event()
         self.session = requests.Session()
@@ -72,22 +73,22 @@ class Client:
         url = f"{self.api_url}/character?page={number}&pageSize={size}"
         problem = ""
         for attempt in range(TRIES):
-            self._wait(problem)
+            self._wait()
             try:
                 return read_page(url, self._get(url))
             except _PageError as error:
                 problem = str(error)
-                self.postpone(max(error.retry_after, self.backoff * 2**attempt))
+                self.postpone(max(error.retry_after, self.backoff * 2**attempt), problem)
         raise TransientError(f"{url}: {problem} ({TRIES} tries)")
 
-    def postpone(self, seconds: float) -> None:
+    def postpone(self, seconds: float, why: str) -> None:
         """Let no thread ask before so many seconds have passed."""
-        self.not_before = max(self.not_before, time.monotonic() + seconds)
+        self.not_before, self.why = max((self.not_before, self.why), (time.monotonic() + seconds, why))
 
-    def _wait(self, problem: str) -> None:
+    def _wait(self) -> None:
         while (pause := self.not_before - time.monotonic()) > 0:
             if self.not_before > self.deadline:
-                raise TransientError(f"the Disney API wants {pause:.0f} s of rest, more than this run has: {problem}")
+                raise TransientError(f"the Disney API wants {pause:.0f} s of rest, more than this run has: {self.why}")
             if self.closed.wait(pause):
                 raise TransientError("the crawl was given up")
 

@@ -39,7 +39,7 @@ def snapshot(client: Client, pool: Executor, page_size: int) -> list[Page]:
     for attempt in range(CRAWLS):
         if attempt:
             log.warning("crawl %d of %d is no consistent snapshot: %s", attempt, CRAWLS, problem)
-            client.postpone(client.backoff * 2**attempt)
+            client.postpone(client.backoff * 2**attempt, problem)
         try:
             pages, again = read_twice(client, pool, page_size)
             if _payloads(pages) == _payloads(again):
