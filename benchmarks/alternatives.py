@@ -1,0 +1,92 @@
+"""What we compare ourselves with, each run in a process of its own by `python -m benchmarks.alternatives`.
+
+dlt (https://dlthub.com) writes Parquet into a folder, as our loaders do. One JSON line on stdout says how many rows it
+took and in how many seconds, imports not counted.
+"""
+
+import argparse
+import json
+import os
+import time
+from datetime import datetime
+from typing import Any
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.alternatives", description=__doc__.partition("\n\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="ALTERNATIVE")
+    command = commands.add_parser("dlt-users", help="the rows of the customer table that were touched since a time")
+    command.add_argument("backend", choices=("sqlalchemy", "connectorx"))
+    command.add_argument("since", type=datetime.fromisoformat)
+    command.set_defaults(run=lambda options: dlt_users(options.backend, options.since))
+    command = commands.add_parser("dlt-disney", help="all pages of the Disney API")
+    command.set_defaults(run=lambda options: dlt_disney())
+    command = commands.add_parser("disney", help="our own loader with a given number of connections")
+    command.add_argument("connections", type=int)
+    command.set_defaults(run=lambda options: disney(options.connections))
+    options = parser.parse_args()
+    print(json.dumps(options.run(options)))
+
+
+def dlt_users(backend: str, since: datetime) -> dict[str, Any]:
+    """Copy what was touched since then. dlt sees rows as they are now: no deletes, and no version but the last."""
+    import dlt
+    from dlt.sources.sql_database import sql_table
+
+    users = sql_table(
+        os.environ["CUSTOMER_DSN"],
+        table="usuarios",
+        schema="public",
+        backend=backend,
+        incremental=dlt.sources.incremental("atualizado_em", initial_value=since),
+    )
+    return _run_dlt(users, "usuarios")
+
+
+def dlt_disney() -> dict[str, Any]:
+    """Read all pages by dlt's own REST client; what it finds in nested lists becomes tables of its own."""
+    from dlt.sources.rest_api import rest_api_resources
+
+    (characters,) = rest_api_resources(
+        {
+            "client": {
+                "base_url": os.environ["DISNEY_API_URL"],
+                "paginator": {"type": "page_number", "base_page": 1, "total_path": "info.totalPages"},
+            },
+            "resources": [
+                {
+                    "name": "characters",
+                    "endpoint": {"path": "character", "params": {"pageSize": 100}, "data_selector": "data"},
+                }
+            ],
+        }
+    )
+    return _run_dlt(characters, "characters")
+
+
+def _run_dlt(resource: Any, table: str) -> dict[str, Any]:
+    import dlt
+
+    started = time.monotonic()
+    pipeline = dlt.pipeline(
+        "benchmark",
+        pipelines_dir="pipelines",
+        destination=dlt.destinations.filesystem("file://" + os.path.abspath("dlt")),
+        dataset_name="raw",
+    )
+    pipeline.run(resource, loader_file_format="parquet")
+    rows = pipeline.last_trace.last_normalize_info.row_counts[table]
+    return {"rows": rows, "seconds": time.monotonic() - started}
+
+
+def disney(connections: int) -> dict[str, Any]:
+    """Land a snapshot with so many connections."""
+    from loaders import disney, settings
+
+    started = time.monotonic()
+    landed = disney.land(settings.from_environment(), connections=connections)
+    return {"rows": landed.rows, "seconds": time.monotonic() - started}
+
+
+if __name__ == "__main__":
+    main()
