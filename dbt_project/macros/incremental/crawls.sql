@@ -5,7 +5,7 @@
 {#- The last crawl that a relation knows of, read at run time to stand in the query as a literal.
     Result: a batch_id, or none where the relation does not exist yet or is empty. #}
 {% macro last_crawl(relation, column='last_batch_id') %}
-    {%- if execute and flags.WHICH in ('build', 'run') and load_relation(relation) is not none %}
+    {%- if may_query() and load_relation(relation) is not none %}
         {{- return(run_query('select max(' ~ column ~ ') from ' ~ relation).columns[0].values()[0]) }}
     {%- endif %}
     {{- return(none) }}

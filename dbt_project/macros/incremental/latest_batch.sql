@@ -2,7 +2,7 @@
     every build.
     Result: a condition as text, of literals; 'false' where the relation is empty. #}
 {% macro latest_batch(relation) %}
-    {%- if not execute %}{{ return('false') }}{% endif %}
+    {%- if not may_query() %}{{ return('false') }}{% endif %}
     {%- set since = "load_date >= date '" ~ landed_since(relation) ~ "'" %}
     {%- set batch_id = run_query("select max(batch_id) from " ~ relation ~ " where " ~ since).rows[0][0] %}
     {%- if batch_id is none %}{{ return('false') }}{% endif %}

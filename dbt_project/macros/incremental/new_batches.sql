@@ -30,7 +30,7 @@
 {% macro landed_since(built) %}
     {%- set first_day = modules.datetime.date(1970, 1, 1) %}
     {%- if var('reload_from', none) %}{{ return(var('reload_from')) }}{% endif %}
-    {%- set latest = run_query("select max(load_date) from " ~ built).rows[0][0] if execute else none %}
+    {%- set latest = run_query("select max(load_date) from " ~ built).rows[0][0] if may_query() else none %}
     {%- if latest is none %}{{ return(first_day.isoformat()) }}{% endif %}
     {%- set day = [latest, run_started_at.date()] | min - modules.datetime.timedelta(days=1) %}
     {{- return([day, first_day] | max | string) }}
