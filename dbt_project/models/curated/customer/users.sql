@@ -50,7 +50,7 @@ known_latest as (
     where user_id in (select user_id from latest)
 ),
 
-winners as (
+candidates as (
     select latest.user_id, latest.position from latest
     left join known_latest on latest.user_id = known_latest.user_id
     where known_latest.user_id is null or latest.position > known_latest.position
@@ -68,6 +68,11 @@ winners as (
             select user_id from changes
             where previous_user_id is not null and unchanged_columns is not null
         )
+),
+
+winners as (
+    select user_id, max(position) as position from candidates
+    group by user_id
 ),
 {%- else %}
 
