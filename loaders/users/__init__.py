@@ -6,6 +6,7 @@ and only then lets the server forget. Killed anywhere, the next run lands the sa
 
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -15,6 +16,8 @@ from itertools import chain
 from pathlib import PurePosixPath
 
 import psycopg
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from loaders import raw
 from loaders.errors import OperatorError, TransientError
@@ -180,7 +183,7 @@ def _changes(dsn: str, state: State, table: Table) -> Iterator[Event]:
 def _land(lake: Lake, state: State, changes: Iterator[Event]) -> Landed:
     """Land the events as the one file of the state's intent; no file when there are none."""
     batch_time = state.intent.time
-    with closing(changes):
+    with closing(_with_progress(changes)) as changes:
         first = next(changes, None)
         if first is None:
             return Landed(USER_CHANGES.name)
@@ -192,6 +195,14 @@ def _land(lake: Lake, state: State, changes: Iterator[Event]) -> Landed:
             size = path.stat().st_size
     log.info("landed %d changes, %s to %s", rows, *_range(state))
     return Landed(USER_CHANGES.name, batch_id, rows, size, "-".join(_range(state)))
+
+
+def _with_progress(changes: Iterator[Event]) -> Iterator[Event]:
+    """The same changes, counted on stderr where that is a terminal."""
+    columns = TextColumn("landing changes: {task.completed:,.0f}"), TimeElapsedColumn()
+    shown = sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as progress:
+        yield from progress.track(changes, total=None) if shown else changes
 
 
 def _range(state: State) -> tuple[str, str]:

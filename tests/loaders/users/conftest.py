@@ -1,0 +1,110 @@
+"""A lake of the test's own on a database of the test's own, and what raw says about it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pyarrow.dataset as ds
+import pytest
+
+from loaders import users
+from loaders.raw import USER_CHANGES, Landed
+from loaders.settings import Settings
+from loaders.users import source
+from loaders.users.state import KEY
+from sandbox import postgres
+
+ORDER = [("epoch", "ascending"), ("commit_lsn", "ascending"), ("change_seq", "ascending")]
+
+
+class Landing:
+    """The loader between a customer database and an empty lake."""
+
+    def __init__(self, customer: postgres.Database, lake: Path) -> None:
+        self.customer = customer
+        self.lake = lake
+        self.settings = Settings(
+            lake_uri=str(lake),
+            vault_uri=str(lake.with_name("vault")),
+            disney_api_url="",
+            customer_table="public.usuarios",
+            customer_dsn=customer.dsn,
+            customer_snapshot_dsn=customer.snapshot_dsn,
+        )
+
+    def use(self, **settings: str | None) -> None:
+        self.settings = replace(self.settings, **settings)
+
+    def land(self, *, resnapshot: bool = False) -> Landed:
+        return users.land(self.settings, resnapshot=resnapshot)
+
+    def write(self, *statements: str) -> None:
+        """Run the statements as the application, in one transaction."""
+        with psycopg.connect(self.customer.app_dsn) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def admin(self, statement: str, *parameters: Any) -> list[tuple]:
+        with psycopg.connect(self.customer.admin_dsn, autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    @property
+    def state(self) -> dict:
+        return json.loads((self.lake / KEY).read_text())
+
+    def change_state(self, **fields: Any) -> None:
+        (self.lake / KEY).write_text(json.dumps(self.state | fields))
+
+    def files(self) -> list[Path]:
+        return [path for path in (self.lake / "raw" / USER_CHANGES.name).rglob("*.parquet") if path.stem != "empty"]
+
+    def events(self) -> list[dict]:
+        """Everything in raw, in its order, with `before`, `after` and `source` parsed."""
+        files = [str(path) for path in self.files()]
+        rows = ds.dataset(files, schema=USER_CHANGES.schema).to_table().sort_by(ORDER).to_pylist() if files else []
+        for row in rows:
+            for name in ("before", "after", "source"):
+                row[name] = row[name] and json.loads(row[name])
+        return rows
+
+    def changes(self) -> list[tuple[str, dict | None, dict | None]]:
+        """(op, before, after) of everything but the snapshots."""
+        return [(e["op"], e["before"], e["after"]) for e in self.events() if e["source"]["xid"] is not None]
+
+    def replayed(self) -> dict[str, dict]:
+        """The table as raw's events add up to it: each row by its id."""
+        rows: dict[str, dict] = {}
+        for event in self.events():
+            if event["op"] == "t":
+                rows = {}
+            if event["op"] in "ud":
+                old = rows.pop((event["before"] or event["after"])["id"])
+            if event["op"] in "rcu":
+                rows[event["after"]["id"]] = (old if event["op"] == "u" else {}) | event["after"]
+        return rows
+
+    def live(self) -> dict[str, dict]:
+        """The table itself, as text."""
+        with source.connect(self.customer.app_dsn) as connection, connection.cursor() as cursor:
+            columns = [column.name for column in cursor.execute("SELECT * FROM public.usuarios LIMIT 0").description]
+            with cursor.copy("COPY public.usuarios TO STDOUT") as copy:
+                return {row[0]: dict(zip(columns, row, strict=True)) for row in copy.rows()}
+
+
+@pytest.fixture
+def landing(customer: postgres.Database, tmp_path: Path) -> Iterator[Landing]:
+    landing = Landing(customer, tmp_path / "lake")
+    yield landing
+    # Whatever a test has done, nothing was landed twice.
+    keys = [(event["epoch"], event["commit_lsn"], event["change_seq"]) for event in landing.events()]
+    assert len(keys) == len(set(keys))
+
+
+def person(name: str, **columns: str) -> str:
+    """An INSERT of a made-up person; further columns are SQL expressions."""
+    values = {"nome": f"'{name}'", "email": f"'{name.lower()}@example.com'", "cpf": "'000.000.000-00'"} | columns
+    return f"INSERT INTO public.usuarios ({', '.join(values)}) VALUES ({', '.join(values.values())})"
