@@ -8,9 +8,9 @@ import argparse
 import logging
 import sys
 
-from sandbox import customer_app, disney_api, postgres, world
+from sandbox import customer_app, demo, disney_api, postgres, world
 
-MODULES = (world, customer_app, disney_api)
+MODULES = (world, demo, customer_app, disney_api)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -203,7 +203,7 @@ def _init(servers: Servers, data: Path, lock: int) -> None:
     _call(
         servers, "initdb", "--pgdata", data, "--username", ADMIN, "--pwfile", password, "--no-sync",
         "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale-provider", "builtin", "--locale", "C.UTF-8",
-        "--no-instructions", keep=[lock],
+        "--no-instructions", "--set", "dynamic_shared_memory_type=mmap", keep=[lock],
     )  # fmt: skip
     password.unlink()
 
@@ -312,13 +312,17 @@ def _pid(data: Path) -> int | None:
 
 
 def _alive(data: Path) -> bool:
-    """Whether that process is the folder's server (where there is no /proc, any process is taken for it)."""
+    """Whether that process is the folder's server: it is if the folder is one of its arguments.
+
+    Any user may read them, while a process's own folder is hidden even from root in a container. Where there is no
+    /proc, any process is taken for the server.
+    """
     pid = _pid(data)
     if pid is None or not Path("/proc/self").exists():
         return pid is not None
     try:
-        return Path(f"/proc/{pid}/cwd").samefile(data)
-    except OSError:  # it has ended, or is another user's
+        return os.fsencode(data) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
         return False
 
 

@@ -107,7 +107,10 @@ def test_a_lost_slot_ends_in_tombstones_for_what_vanished_meanwhile(pipeline: Pi
 
 
 def land_and_build(pipeline: Pipeline) -> None:
+    first = not (pipeline.folder / "lake/warehouse.duckdb").exists()
     pipeline.loaders("users")
+    if first:
+        pipeline.dbt("seed")
     pipeline.dbt("run")
 
 

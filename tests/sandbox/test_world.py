@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import psycopg
@@ -15,7 +16,8 @@ def test_up_write_env_status_down(tmp_path: Path):
         command = [sys.executable, "-m", "sandbox", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True)
 
-    assert json.loads(sandbox("status").stdout) == {"home": str(tmp_path / "world"), "running": False}
+    nothing = {"home": str(tmp_path / "world"), "running": False, "disney_api_url": None}
+    assert json.loads(sandbox("status").stdout) == nothing
     assert sandbox("env").returncode == sandbox("write").returncode == 1
     try:
         up = sandbox("up", "--people", "50")
@@ -38,6 +40,8 @@ def test_up_write_env_status_down(tmp_path: Path):
         env = subprocess.run(["sh", "-c", f"{sandbox('env').stdout} env"], capture_output=True, text=True).stdout
         assert f"CUSTOMER_DSN={database['dsn']}\n" in env
         assert f"CUSTOMER_SNAPSHOT_DSN={database['snapshot_dsn']}\n" in env
+        with urllib.request.urlopen(f"{database['disney_api_url']}/character") as answer:
+            assert len(json.load(answer)["data"]) == 50
     finally:
         assert sandbox("down").returncode == 0
     assert sandbox("status").returncode == 1
