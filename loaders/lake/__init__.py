@@ -42,7 +42,7 @@ def open_lake(uri: str, *, kms_key_id: str | None = None, private: bool = False)
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return LocalLake(Path(uri), private=private)
-    if scheme == "s3" and rest.strip("/"):
-        bucket, _, prefix = rest.partition("/")
+    bucket, _, prefix = rest.partition("/")
+    if scheme == "s3" and bucket:
         return S3Lake(bucket, prefix.strip("/"), kms_key_id=kms_key_id)
     raise OperatorError(f"{uri} is not a place for a lake: give a folder or s3://bucket/prefix")

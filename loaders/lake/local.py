@@ -2,15 +2,17 @@
 
 import fcntl
 import os
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
 from loaders.errors import TransientError
 
 INCOMING = ".incoming"  # beside the zones, on the same file system, so that a rename is atomic
+LEFTOVER_SECONDS = 24 * 3600.0  # what has lain in INCOMING for so long was left there by a killed run
 
 
 class LocalLake:
@@ -29,17 +31,18 @@ class LocalLake:
         return body, sha256(body).hexdigest()
 
     def write(self, key: str, body: bytes, *, expected: str | None) -> str:
-        current = self.read(key)
-        if (current and current[1]) != expected:
-            raise TransientError(f"{self.uri}/{key} was changed by another run: run again")
-        with self.new_file(key) as path:
-            path.write_bytes(body)
+        with (self._folder(self.root) / ".lock").open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            current = self.read(key)
+            if (current and current[1]) != expected:
+                raise TransientError(f"{self.uri}/{key} was changed by another run: run again")
+            with self.new_file(key) as path:
+                path.write_bytes(body)
         return sha256(body).hexdigest()
 
     @contextmanager
     def new_file(self, key: str) -> Iterator[Path]:
-        incoming = self._folder(self.root / INCOMING)
-        path = incoming / uuid.uuid4().hex
+        path = self._folder(self.root / INCOMING) / uuid.uuid4().hex
         try:
             yield path
             with path.open("rb") as written:
@@ -47,16 +50,17 @@ class LocalLake:
             if self.private:
                 path.chmod(0o600)
             target = self.root / key
-            self._folder(target.parent)
-            path.replace(target)
-            _sync_folder(target.parent)
+            path.replace(self._folder(target.parent) / target.name)
+            for folder in list(target.parents)[: len(Path(key).parts)]:  # up to the root: any of them may be new
+                _sync_folder(folder)
         finally:
             path.unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> Iterator[str]:
         for path in (self.root / prefix).rglob("*"):
-            if path.is_file():
-                yield path.relative_to(self.root).as_posix()
+            key = path.relative_to(self.root).as_posix()
+            if path.is_file() and not key.startswith("."):
+                yield key
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -66,7 +70,14 @@ class LocalLake:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise TransientError(f"another run holds {path}: wait until it ends, nothing was changed") from None
+            self._remove_leftovers()
             yield
+
+    def _remove_leftovers(self) -> None:
+        for path in self._folder(self.root / INCOMING).iterdir():
+            with suppress(FileNotFoundError):  # another run may tidy up too
+                if path.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
+                    path.unlink()
 
     def _folder(self, path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True, mode=0o700 if self.private else 0o777)

@@ -5,21 +5,44 @@ State and lock rely on S3's conditional writes (`If-None-Match: *` and `If-Match
 """
 
 import json
+import logging
+import os
+import socket
 import tempfile
 import threading
 import time
-import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    InvalidRegionError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
 
-from loaders.errors import TransientError
+from loaders.errors import LoaderError, OperatorError, TransientError
+
+log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 60.0  # a killed run leaves its lock behind; after this long without renewal it may be taken
+CONFIG = Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard", "max_attempts": 4})
+CONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
+# What no retry helps against.
+WRONG_SETTINGS = (
+    InvalidRegionError, NoCredentialsError, ParamValidationError, PartialCredentialsError, ProfileNotFound,
+)  # fmt: skip
+WRONG_SETTINGS_CODES = (
+    "AccessDenied", "InvalidAccessKeyId", "InvalidBucketName", "NoSuchBucket", "SignatureDoesNotMatch",
+    "KMS.DisabledException", "KMS.NotFoundException",
+)  # fmt: skip
 
 
 class S3Lake:
@@ -29,19 +52,17 @@ class S3Lake:
         self.bucket = bucket
         self.prefix = prefix
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
-        self.client = boto3.client("s3")
         self.encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id} if kms_key_id else {}
+        with self._failures("open", ""):
+            self.client = boto3.Session().client("s3", config=CONFIG)
 
     def read(self, key: str) -> tuple[bytes, str] | None:
-        try:
-            answer = self.client.get_object(Bucket=self.bucket, Key=self._name(key))
-            return answer["Body"].read(), answer["ETag"]
-        except ClientError as error:
-            if _code(error) in ("NoSuchKey", "404"):
+        with self._failures("read", key):
+            try:
+                answer = self.client.get_object(Bucket=self.bucket, Key=self._name(key))
+            except self.client.exceptions.NoSuchKey:
                 return None
-            raise self._failed("read", key, error) from error
-        except BotoCoreError as error:
-            raise self._failed("read", key, error) from error
+            return answer["Body"].read(), answer["ETag"]
 
     def write(self, key: str, body: bytes, *, expected: str | None) -> str:
         etag = self._put_if(key, body, expected)
@@ -54,88 +75,96 @@ class S3Lake:
         with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder:
             path = Path(folder) / "object"
             yield path
-            try:
-                self.client.upload_file(str(path), self.bucket, self._name(key), ExtraArgs=self.encryption)
-            except (BotoCoreError, ClientError, boto3.exceptions.S3UploadFailedError) as error:
-                raise self._failed("write", key, error) from error
+            with self._failures("write", key), path.open("rb") as body:
+                self.client.upload_fileobj(body, self.bucket, self._name(key), ExtraArgs=self.encryption)
 
     def keys(self, prefix: str) -> Iterator[str]:
-        start = len(self._name(""))
-        try:
-            pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self._name(prefix).rstrip("/") + "/"
-            )
+        below = self._name(f"{prefix.strip('/')}/" if prefix else "")
+        with self._failures("list", prefix):
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=below)
             for page in pages:
                 for entry in page.get("Contents", []):
-                    yield entry["Key"][start:]
-        except (BotoCoreError, ClientError) as error:
-            raise self._failed("list", prefix, error) from error
+                    yield entry["Key"][len(self._name("")) :]
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """A lease on `state/<name>.lock`, renewed while it is held.
+        """A lease on `state/<name>.lock`, renewed while it is held, by clocks that are not minutes apart.
 
-        A run that outlives its lease (paused for longer than it lasts) is fenced off by the conditional write of
-        its state, so the lease only has to be right in all ordinary cases.
+        A run that outlives its lease (paused for longer than it lasts) is fenced off by the conditional write of its
+        state, so the lease only has to be right in all ordinary cases.
         """
         key = f"state/{name}.lock"
-        owner = uuid.uuid4().hex
         found = self.read(key)
-        if found and json.loads(found[0])["expires_at"] > time.time():
+        lease = json.loads(found[0]) if found else {"expires_at": 0}
+        if lease["expires_at"] > time.time():
             raise TransientError(
-                f"another run holds {self.uri}/{key}: wait until it ends, nothing was changed. "
+                f"another run holds {self.uri}/{key} ({lease['holder']}): wait until it ends, nothing was changed. "
                 f"If it was killed, its lease ends by itself within {LEASE_SECONDS:.0f} s"
             )
-        etag = self._put_if(key, _lease(owner), found and found[1])
+        etag = self._put_if(key, _lease(LEASE_SECONDS), found and found[1])
         if etag is None:
             raise TransientError(f"another run has just taken {self.uri}/{key}: nothing was changed")
         ended = threading.Event()
-        renewal = threading.Thread(target=self._renew, args=(key, owner, etag, ended), daemon=True)
-        renewal.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            renewal.join()
-            self._release(key, owner)
+        with ThreadPoolExecutor(1) as pool:
+            renewal = pool.submit(self._renew, key, etag, ended)
+            try:
+                yield
+            finally:
+                ended.set()
+                self._release(key, renewal.result())
 
-    def _renew(self, key: str, owner: str, etag: str | None, ended: threading.Event) -> None:
+    def _renew(self, key: str, etag: str | None, ended: threading.Event) -> str | None:
+        """Renew the lease until the run has ended; returns its last version, None when another run has taken it."""
         while etag and not ended.wait(LEASE_SECONDS / 3):
             try:
-                etag = self._put_if(key, _lease(owner), etag)
-            except TransientError:
-                continue  # the next renewal, or at last the conditional write of the state, decides
+                etag = self._put_if(key, _lease(LEASE_SECONDS), etag)
+            except LoaderError as error:  # the next renewal, or at last the conditional write of the state, decides
+                log.warning("the lock could not be renewed: %s", error)
+        return etag
 
-    def _release(self, key: str, owner: str) -> None:
-        found = self.read(key)
-        if found and json.loads(found[0])["owner"] == owner:
-            self.client.delete_object(Bucket=self.bucket, Key=self._name(key))
+    def _release(self, key: str, etag: str | None) -> None:
+        if etag:
+            try:
+                self._put_if(key, _lease(0), etag)
+            except LoaderError as error:  # what the run did stands, and the lease ends by itself
+                log.warning("the lock could not be released: %s", error)
 
     def _put_if(self, key: str, body: bytes, expected: str | None) -> str | None:
         """Put under a condition; None when the condition no longer holds."""
         condition = {"IfMatch": expected} if expected else {"IfNoneMatch": "*"}
-        try:
-            answer = self.client.put_object(
-                Bucket=self.bucket, Key=self._name(key), Body=body, **condition, **self.encryption
-            )
-        except ClientError as error:
-            if _code(error) in ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"):
+        with self._failures("write", key):
+            try:
+                answer = self.client.put_object(
+                    Bucket=self.bucket, Key=self._name(key), Body=body, **condition, **self.encryption
+                )
+            except ClientError as error:
+                if _code(error) not in CONDITION_FAILED:
+                    raise
+                if error.response["ResponseMetadata"].get("RetryAttempts"):
+                    # The answer to a first try may have been lost: then it is our own write that is there.
+                    found = self.read(key)
+                    return found[1] if found and found[0] == body else None
                 return None
-            raise self._failed("write", key, error) from error
-        except BotoCoreError as error:
-            raise self._failed("write", key, error) from error
         return answer["ETag"]
 
     def _name(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
 
-    def _failed(self, action: str, key: str, error: Exception) -> TransientError:
-        return TransientError(f"cannot {action} {self.uri}/{key}: {error}")
+    @contextmanager
+    def _failures(self, action: str, key: str) -> Iterator[None]:
+        """Say in our terms what went wrong with S3, and who has to act."""
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            wrong = isinstance(error, WRONG_SETTINGS) or _code(error) in WRONG_SETTINGS_CODES
+            kind = OperatorError if wrong else TransientError
+            raise kind(f"cannot {action} {self.uri}/{key}: {error}") from error
 
 
-def _code(error: ClientError) -> Any:
-    return error.response.get("Error", {}).get("Code")
+def _code(error: Exception) -> str | None:
+    return error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
 
 
-def _lease(owner: str) -> bytes:
-    return json.dumps({"owner": owner, "expires_at": time.time() + LEASE_SECONDS}).encode()
+def _lease(seconds: float) -> bytes:
+    holder = f"process {os.getpid()} on {socket.gethostname()}"
+    return json.dumps({"holder": holder, "expires_at": time.time() + seconds}).encode()
