@@ -19,7 +19,9 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=BENCHMARKS, help="this benchmark; may be repeated")
     parser.add_argument("--quick", action="store_true", help="small sizes: shows in seconds that all works, no figures")
     parser.add_argument("--output", type=Path, help="Markdown file to write to (default: docs/benchmarks.md)")
-    parser.add_argument("--work", type=Path, help="where the data of a run live until it ends (default: as for any temporary file)")
+    parser.add_argument(
+        "--work", type=Path, help="where the data live until the run ends (default: the system's temporary folder)"
+    )
     options = parser.parse_args()
     if options.quick and not options.output:
         parser.error("--quick needs --output: its figures mean nothing in docs/benchmarks.md")

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 
@@ -71,7 +72,7 @@ def _run_dlt(resource: Any, table: str) -> dict[str, Any]:
     pipeline = dlt.pipeline(
         "benchmark",
         pipelines_dir="pipelines",
-        destination=dlt.destinations.filesystem("file://" + os.path.abspath("dlt")),
+        destination=dlt.destinations.filesystem(Path("dlt").resolve().as_uri()),
         dataset_name="raw",
     )
     pipeline.run(resource, loader_file_format="parquet")

@@ -1,4 +1,4 @@
-"""One cycle, land both sources and `dbt build`, after 1, 30 and 365 days of history, and the rebuilding of all of it."""
+"""One cycle (land both sources, `dbt build`) after 1, 30 and 365 days of history, and the rebuilding of all of it."""
 
 import datetime as dt
 import logging
@@ -9,8 +9,8 @@ from typing import NamedTuple
 import psycopg
 
 from benchmarks import past as history
-from benchmarks.past import Past
 from benchmarks.measure import Cost, measure, typical
+from benchmarks.past import Past
 from benchmarks.report import Section, Target
 from benchmarks.world import DBT, LOADERS, MASKING_KEY, customer_database, customer_settings, environment
 from sandbox import customer_app

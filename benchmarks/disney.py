@@ -28,7 +28,7 @@ COMMANDS = {
 
 
 class Crawl(NamedTuple):
-    """The median of some crawls; `seconds` leaves out the start of Python and imports, `cost` does not."""
+    """The median of some crawls; only `cost` counts the start of Python and imports."""
 
     reader: str
     rows: int

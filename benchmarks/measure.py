@@ -56,8 +56,7 @@ def _launch(report: str, command: Sequence[str]) -> int:
     wall = time.monotonic() - started
     kilobyte = 1 if sys.platform == "darwin" else 1024  # in what ru_maxrss counts
     cost = [wall, used.ru_utime + used.ru_stime, used.ru_maxrss * kilobyte / 1e6]
-    with open(report, "w") as file:
-        json.dump(cost, file)
+    Path(report).write_text(json.dumps(cost))
     return os.waitstatus_to_exitcode(status)
 
 

@@ -58,12 +58,13 @@ def write(path: Path, name: str, section: Section) -> None:
 
 
 def markdown(section: Section) -> str:
+    verdicts = [("Reached" if target.met else "**Missed**", target) for target in section.targets]
     lines = [
         "| " + " | ".join(section.columns) + " |",
         "|" + "|".join(["---", *["---:"] * (len(section.columns) - 1)]) + "|",
         *("| " + " | ".join(row) + " |" for row in section.rows),
         "",
-        *(f"- {'Reached' if target.met else '**Missed**'}: {target.text}; found {target.found}." for target in section.targets),
+        *(f"- {verdict}: {target.text}; found {target.found}." for verdict, target in verdicts),
         f"- Measured on {machine()}.",
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What the measured programs run in: the sandbox's servers, a lake of their own and nothing of the caller's settings."""
+"""What the measured programs run in: the sandbox's servers, a lake of their own, none of the caller's settings."""
 
 import os
 import sys
