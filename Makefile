@@ -3,6 +3,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
+DOCS_PORT := 8080
 
 .DEFAULT_GOAL := help
 
@@ -28,9 +29,9 @@ bench: $(READY)  ## Measure speed and memory beside named alternatives
 	$(PYTHON) -m benchmarks
 
 .PHONY: docs
-docs: $(READY)  ## Serve the dbt docs site on 127.0.0.1:8080
+docs: $(READY)  ## Serve the dbt docs site on 127.0.0.1:8080 (DOCS_PORT=…: on another port)
 	$(VENV)/bin/dbt docs generate
-	$(VENV)/bin/dbt docs serve --host 127.0.0.1 --port 8080 --no-browser
+	$(VENV)/bin/dbt docs serve --host 127.0.0.1 --port $(DOCS_PORT) --no-browser
 
 .PHONY: up
 up: $(READY)  ## Start the sandbox's servers and keep them running

@@ -1,0 +1,111 @@
+"""Every command in README.md and docs/ is run, in order, by a newcomer: in a fresh copy of what is tracked."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Commands that this test leaves to others, and who runs them.
+ELSEWHERE = {
+    "make test": "this very run",
+    "make lint": ".ci/run",
+    "make bench": "tests/test_benchmarks.py, at a small size",
+    "make docs": "the test below",
+}
+
+
+def blocks() -> list[str]:
+    """The shell blocks of all documents, without comments and without what is run elsewhere."""
+    found = []
+    for document in DOCUMENTS:
+        for block in re.findall(r"^```sh\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL):
+            lines = [re.sub(r"\s+#.*", "", line) for line in block.splitlines()]
+            found.append("\n".join(line for line in lines if line not in ELSEWHERE))
+    return [block for block in found if block.strip()]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tracked files that shares this run's environment; all so old that make finds that one in order."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+        os.utime(folder / name, (0, 0), follow_symlinks=False)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+def environment(clone: Path) -> dict[str, str]:
+    """No setting of ours, and dbt's project in the copy: the shared environment would name this one."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(clone.parent),
+        "DBT_PROJECT_DIR": str(clone / "dbt_project"),
+        "DBT_PROFILES_DIR": str(clone),
+        "LAKEHOUSE_ENV_FILE": str(clone / ".env"),
+    }
+
+
+@pytest.mark.timeout(600)
+def test_every_command_of_the_documents_works(clone: Path) -> None:
+    written = blocks()
+    assert len(written) >= 3
+    for block in written:
+        script = f"set -eu\n{block}"
+        done = subprocess.run(["bash", "-c", script], cwd=clone, env=environment(clone), capture_output=True, text=True)
+        assert done.returncode == 0, f"{block}\n---\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+
+
+@pytest.mark.timeout(600)
+def test_a_second_demo_lands_only_what_is_new(clone: Path) -> None:
+    done = subprocess.run(["make", "demo"], cwd=clone, env=environment(clone), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"snapshot or changes\W+0\W+nothing new", done.stdout), done.stdout
+    assert re.search(r"changes\W+1,000\W+[0-9A-F]{16}-[0-9A-F]{16}", done.stdout), done.stdout
+    assert still_running(clone) == []
+
+
+def test_make_docs_serves_the_site_on_loopback(clone: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["make", "docs", f"DOCS_PORT={port}"]
+    process = subprocess.Popen(
+        command,
+        cwd=clone,
+        env=environment(clone),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        for line in process.stdout:
+            if f"Serving docs at {port}" in line:
+                break
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+            assert b"<title>dbt Docs</title>" in answer.read()
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+def still_running(folder: Path) -> list[str]:
+    """Command lines of processes that work below the folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cwd").resolve().is_relative_to(folder):
+                found.append((entry / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
