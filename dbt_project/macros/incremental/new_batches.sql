@@ -18,7 +18,7 @@
         from {{ relation }}
         where {{ since }} and batch_id not in (select batch_id from {{ this }} where {{ since }})
     {%- endset %}
-    {%- set found = run_query(batches).rows[0] if execute else [none, none] %}
+    {%- set found = run_query(batches).rows[0] if may_query() else [none, none] %}
     {%- if found[0] is none %}{{ return('false') }}{% endif %}
     {{- return(since ~ " and batch_id between '" ~ found[0] ~ "' and '" ~ found[1] ~ "'") }}
 {% endmacro %}

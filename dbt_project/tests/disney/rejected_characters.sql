@@ -1,0 +1,9 @@
+{{ config(severity='warn') }}
+
+-- Records of the latest crawl that could not be used, by reason: stg_disney__rejected_characters holds them.
+select
+    reason,
+    count(*) as records
+from {{ ref('stg_disney__rejected_characters') }}
+where {{ latest_batch(source('disney', 'characters')) }}
+group by reason

@@ -1,0 +1,98 @@
+"""The rules of the project that hold for every model, its own ymls and the raw contract."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dbt.cli.main import dbtRunner
+
+from loaders import key, raw
+from tests.dbt.conftest import ROOT
+from tests.dbt.lakes import Dbt
+
+PROJECT = ROOT / "dbt_project"
+ARROW_TO_SQL = {"string": "varchar", "int32": "integer", "int64": "bigint"}
+
+
+@pytest.fixture
+def manifest(dbt: Dbt, dbt_target: Path) -> dict[str, Any]:
+    dbt("parse")
+    return json.loads((dbt_target / "manifest.json").read_text())
+
+
+def of_type(manifest: dict[str, Any], resource_type: str) -> list[dict[str, Any]]:
+    return [node for node in manifest["nodes"].values() if node["resource_type"] == resource_type]
+
+
+def test_no_model_knows_its_engine() -> None:
+    engine_names = re.compile(r"\btarget\.|duckdb|athena|redshift|trino", re.IGNORECASE)
+    found = {
+        path.name: engine_names.findall(re.sub(r"(?m)^\s*--.*$", "", path.read_text()))
+        for path in (PROJECT / "models").rglob("*.sql")
+    }
+    assert {name: words for name, words in found.items() if words} == {}
+
+
+def test_every_model_begins_with_its_grain(manifest: dict[str, Any]) -> None:
+    nodes = of_type(manifest, "model") + of_type(manifest, "seed")
+    assert nodes
+    assert [node["name"] for node in nodes if not node["description"].startswith("One row per ")] == []
+
+
+def test_every_column_is_described(dbt: Dbt, manifest: dict[str, Any], query: Any) -> None:
+    dbt("seed")
+    dbt("run", "--empty")
+    nodes = of_type(manifest, "model") + of_type(manifest, "seed")
+    described = {
+        (node["schema"], node["name"], column["name"])
+        for node in nodes
+        for column in node["columns"].values()
+        if column["description"]
+    }
+    layers = ("staging", "curated", "refined")
+    columns = query("select table_schema, table_name, column_name from information_schema.columns")
+    assert {column for column in columns if column[0] in layers} == described
+
+
+def test_every_macro_is_described_with_its_arguments(manifest: dict[str, Any]) -> None:
+    forms = re.compile(r"(duckdb|athena|redshift|default)__|test_")  # of a macro or a generic test, described there
+    ours = [macro for macro in manifest["macros"].values() if macro["package_name"] == "lakehouse"]
+    macros = [macro for macro in ours if not forms.match(macro["name"])]
+    assert [macro["name"] for macro in macros if not macro["description"]] == []
+    assert [
+        f"{macro['name']}.{argument['name']}"
+        for macro in macros
+        for argument in macro["arguments"]
+        if not argument["description"]
+    ] == []
+
+
+def test_sources_have_the_columns_that_the_loaders_write(manifest: dict[str, Any]) -> None:
+    sources = {
+        source["identifier"]: {name: column["data_type"] for name, column in source["columns"].items()}
+        for source in manifest["sources"].values()
+    }
+    schemas = {
+        "disney_characters": raw.CHARACTERS.schema,
+        "customer_usuarios": raw.USER_CHANGES.schema,
+        "masking_key": key.SCHEMA,
+    }
+    expected = {
+        name: {field.name: ARROW_TO_SQL.get(str(field.type), "timestamp") for field in schema}
+        for name, schema in schemas.items()
+    }
+    for name in ("disney_characters", "customer_usuarios"):
+        expected[name]["load_date"] = "date"
+    assert sources == expected
+
+
+def test_nothing_in_the_project_is_deprecated(lake: Path, dbt_target: Path) -> None:
+    events: list[str] = []
+    arguments = "parse --no-partial-parse --show-all-deprecations --target redshift --quiet".split()
+    folders = ["--project-dir", str(PROJECT), "--profiles-dir", str(ROOT), "--target-path", str(dbt_target)]
+    done = dbtRunner(callbacks=[lambda event: events.append(event.info.name)]).invoke([*arguments, *folders])
+    assert done.success
+    assert events
+    assert [name for name in events if "deprecat" in name.lower()] == []
