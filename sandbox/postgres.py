@@ -89,7 +89,7 @@ def start(home: Path) -> Servers:
     """Start both servers, made anew on the first call, and return once the standby follows the primary.
 
     Does nothing where they run, and recovers them after a kill. A remembered port that another program has taken is
-    replaced. A standby that can no longer follow (its WAL is gone) is made again. Raises PostgresError.
+    replaced. A standby whose next WAL the primary no longer has is made again. Raises PostgresError.
     """
     home = home.resolve()
     with _lock(home) as lock:
@@ -98,12 +98,12 @@ def start(home: Path) -> Servers:
         _create(servers, "primary", _init, lock)
         _run(servers, "primary")
         _prepare_roles(servers)
-        try:
-            _start_standby(servers, lock)
-        except PostgresError:
+        if not _can_follow(servers):
             _halt(servers, "standby", "immediate")
             shutil.rmtree(servers.data("standby"), ignore_errors=True)
-            _start_standby(servers, lock)
+        _create(servers, "standby", _copy, lock)
+        _run(servers, "standby")
+        _wait_for_stream(servers)
         return servers
 
 
@@ -216,7 +216,7 @@ def _copy(servers: Servers, data: Path, lock: int) -> None:
             "another standby holds the slot",
         )
         primary.execute(f"SELECT pg_drop_replication_slot(slot_name) {slot}", [STREAMER])
-        primary.execute("SELECT pg_create_physical_replication_slot(%s)", [STREAMER])
+        primary.execute("SELECT pg_create_physical_replication_slot(%s, immediately_reserve => true)", [STREAMER])
     # The connection string holds no password, because every user sees a process's arguments.
     _call(
         servers, "pg_basebackup", "--pgdata", data, "--dbname", _streaming(servers), "--checkpoint", "fast",
@@ -233,9 +233,14 @@ def _streaming(servers: Servers) -> str:
 # ---------- running
 
 
-def _start_standby(servers: Servers, lock: int) -> None:
-    _create(servers, "standby", _copy, lock)
-    _run(servers, "standby")
+def _can_follow(servers: Servers) -> bool:
+    """Whether the primary still has the WAL that the standby needs next; not after it was away for too long."""
+    with psycopg.connect(servers.dsn(ADMIN), autocommit=True) as primary:
+        kept = "SELECT FROM pg_replication_slots WHERE slot_name = %s AND wal_status IS DISTINCT FROM 'lost'"
+        return primary.execute(kept, [STREAMER]).rowcount > 0
+
+
+def _wait_for_stream(servers: Servers) -> None:
     with psycopg.connect(servers.dsn(ADMIN), autocommit=True) as primary:
         follows = "SELECT FROM pg_stat_replication WHERE application_name = %s AND state IN ('catchup', 'streaming')"
         _wait(lambda: primary.execute(follows, [STREAMER]).rowcount, "the standby does not follow the primary")
