@@ -47,7 +47,7 @@ def customer(servers: postgres.Servers) -> Iterator[postgres.Database]:
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
+def aws_server() -> Iterator[str]:
     """The URL of a local S3 server (moto's)."""
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
@@ -57,12 +57,17 @@ def s3_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty bucket on the local S3 server, to which boto3 is pointed with made-up credentials."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+def aws(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points boto3 to the local server with made-up credentials."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "made-up")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+
+@pytest.fixture
+def bucket(aws: None) -> str:
+    """An empty bucket on the local S3 server."""
     name = f"bucket-{next(_numbers)}"
     boto3.client("s3").create_bucket(Bucket=name)
     return name

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 from loaders import key
 from loaders.errors import OperatorError
@@ -78,22 +77,9 @@ def test_another_key_does_not_replace_the_one_in_use(vault: Path) -> None:
     assert pq.read_table(vault / key.KEY).to_pylist() == [key.pads(bytes.fromhex(KEY))]
 
 
-def test_the_key_comes_from_secrets_manager(vault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "made-up",
-            "AWS_SECRET_ACCESS_KEY": "made-up",
-        }.items():
-            monkeypatch.setenv(name, value)
-        with pytest.raises(OperatorError, match="cannot read the secret lakehouse/key"):
-            key.write(settings(vault, MASKING_KEY_SECRET_ID="lakehouse/key"))
-        boto3.client("secretsmanager").create_secret(Name="lakehouse/key", SecretString=f"{KEY}\n")
+def test_the_key_comes_from_secrets_manager(vault: Path, aws: None) -> None:
+    with pytest.raises(OperatorError, match="cannot read the secret lakehouse/key"):
         key.write(settings(vault, MASKING_KEY_SECRET_ID="lakehouse/key"))
-    finally:
-        server.stop()
+    boto3.client("secretsmanager").create_secret(Name="lakehouse/key", SecretString=f"{KEY}\n")
+    key.write(settings(vault, MASKING_KEY_SECRET_ID="lakehouse/key"))
     assert pq.read_table(vault / key.KEY).to_pylist() == [key.pads(bytes.fromhex(KEY))]
