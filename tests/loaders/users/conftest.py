@@ -1,7 +1,9 @@
 """A lake of the test's own on a database of the test's own, and what raw says about it."""
 
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from loaders.raw import USER_CHANGES, Landed
 from loaders.settings import Settings
 from loaders.users import source
 from loaders.users.state import KEY
-from sandbox import postgres
+from sandbox import customer_app, postgres
 
 ORDER = [("epoch", "ascending"), ("commit_lsn", "ascending"), ("change_seq", "ascending")]
 
@@ -108,3 +110,17 @@ def person(name: str, **columns: str) -> str:
     """An INSERT of a made-up person; further columns are SQL expressions."""
     values = {"nome": f"'{name}'", "email": f"'{name.lower()}@example.com'", "cpf": "'000.000.000-00'"} | columns
     return f"INSERT INTO public.usuarios ({', '.join(values)}) VALUES ({', '.join(values.values())})"
+
+
+@contextmanager
+def writing(landing: Landing, **options: Any) -> Iterator[None]:
+    """Meanwhile the application writes; the options are those of sandbox.customer_app.write_changes."""
+    stop = threading.Event()
+    options |= {"stop": stop}
+    writer = threading.Thread(target=customer_app.write_changes, args=[landing.customer.app_dsn], kwargs=options)
+    writer.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        writer.join()

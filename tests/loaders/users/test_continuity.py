@@ -1,0 +1,220 @@
+"""Runs that must stop because changes may be missing, the remedy, and failures that heal by themselves."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loaders import users
+from loaders.errors import OperatorError, TransientError
+from loaders.lake import open_lake
+from loaders.users import source
+from loaders.users.events import Event
+from loaders.users.pgoutput import decode
+from loaders.users.state import NAME
+from sandbox import customer_app, postgres
+from tests.loaders.users.conftest import Landing, person
+
+REMEDY = "python -m loaders users --resnapshot"
+
+
+@pytest.fixture
+def started(landing: Landing) -> Landing:
+    """A lake that holds the snapshot of Ana and Bia."""
+    landing.write(person("Ana"), person("Bia"))
+    landing.land()
+    return landing
+
+
+def stops(landing: Landing, reason: str) -> None:
+    """The run stops with the reason and the remedy, and nothing has changed."""
+    state, files = landing.state, landing.files()
+    with pytest.raises(OperatorError) as raised:
+        landing.land()
+    assert reason in str(raised.value) and REMEDY in str(raised.value)
+    assert (landing.state, landing.files()) == (state, files)
+
+
+def heals(landing: Landing) -> None:
+    """A new snapshot begins the next epoch, what was deleted in between is gone, and changes follow again."""
+    landing.write("DELETE FROM usuarios WHERE nome = 'Ana'")
+    epoch = landing.state["epoch"]
+    landing.land(resnapshot=True)
+    assert landing.state["epoch"] == epoch + 1
+    landing.write(person("Caio"))
+    assert landing.land().rows == 1
+    assert landing.replayed() == landing.live()
+
+
+def test_a_slot_that_is_gone(started: Landing) -> None:
+    with source.connect(started.customer.dsn) as connection:
+        source.drop_slot(connection, started.state["slot"])
+    stops(started, "is gone")
+    heals(started)
+
+
+def test_a_slot_that_is_lost(started: Landing) -> None:
+    started.admin("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+    try:
+        started.admin("SELECT pg_reload_conf()")
+        lost = "SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = %s"
+        while started.admin(lost, started.state["slot"]) != [(True,)]:
+            started.admin("SELECT pg_logical_emit_message(false, 'test', 'x')")
+            started.admin("SELECT pg_switch_wal()")
+            started.admin("CHECKPOINT")
+    finally:
+        started.admin("ALTER SYSTEM RESET max_slot_wal_keep_size")
+        started.admin("SELECT pg_reload_conf()")
+    stops(started, "is lost")
+    heals(started)
+
+
+def test_a_slot_that_someone_else_has_read(started: Landing) -> None:
+    started.write(person("Davi"))
+    started.admin("SELECT pg_replication_slot_advance(%s, pg_current_wal_flush_lsn())", started.state["slot"])
+    stops(started, "another reader has consumed changes")
+    heals(started)
+
+
+def test_a_server_that_was_restored_from_a_backup(started: Landing) -> None:
+    started.change_state(position=1 << 50)
+    stops(started, "was a backup restored?")
+    heals(started)
+
+
+def test_a_publication_made_anew_has_missed_changes(started: Landing) -> None:
+    started.write("DROP PUBLICATION lakehouse_usuarios")
+    started.write(person("Unseen"))
+    started.write("CREATE PUBLICATION lakehouse_usuarios FOR TABLE usuarios")
+    stops(started, "made anew")
+    heals(started)
+
+
+def test_a_table_published_anew_has_missed_changes(started: Landing) -> None:
+    started.write("ALTER PUBLICATION lakehouse_usuarios DROP TABLE usuarios")
+    started.write(person("Unseen"))
+    started.write("ALTER PUBLICATION lakehouse_usuarios ADD TABLE usuarios")
+    stops(started, "made anew")
+
+
+def test_another_table(started: Landing) -> None:
+    started.write(
+        "CREATE TABLE clientes (id int PRIMARY KEY)",
+        "CREATE PUBLICATION lakehouse_clientes FOR TABLE clientes",
+        "GRANT SELECT ON clientes TO lakehouse",
+    )
+    started.use(customer_table="public.clientes")
+    stops(started, "CUSTOMER_TABLE is public.clientes")
+
+
+def test_a_state_that_is_lost(started: Landing) -> None:
+    (started.lake / "state" / f"{NAME}.json").unlink()
+    with pytest.raises(OperatorError, match=r"is lost.*--resnapshot"):
+        started.land()
+    started.write("DELETE FROM usuarios WHERE nome = 'Ana'")
+    started.land(resnapshot=True)
+    assert started.state["epoch"] == 2
+    assert started.replayed() == started.live()
+
+
+def test_a_state_of_a_newer_loader(started: Landing) -> None:
+    started.change_state(format=2)
+    with pytest.raises(OperatorError, match="format 2"):
+        started.land()
+
+
+def test_another_server_whose_lsns_start_lower(started: Landing, tmp_path: Path) -> None:
+    home = tmp_path / "other"
+    try:
+        other = postgres.create_database(postgres.start(home), "customer")
+        customer_app.create_table(other.app_dsn)
+        for _ in range(5):  # each begins a new WAL file, 16 MB on
+            started.write(person("Davi"))
+            started.admin("SELECT pg_switch_wal()")
+        started.land()
+        former = started.state
+        started.customer = other
+        started.use(customer_dsn=other.dsn, customer_snapshot_dsn=other.snapshot_dsn)
+        stops(started, "another server or database")
+        started.write(person("Bia"))
+        started.land(resnapshot=True)
+        assert started.state["position"] < former["position"]
+        assert {row["nome"] for row in started.replayed().values()} == {"Bia"}
+        started.write(person("Elis"))
+        assert started.land().rows == 1
+        assert started.replayed() == started.live()
+    finally:
+        postgres.stop(home, "immediate")
+
+
+def test_a_second_run_at_once_stops_and_changes_nothing(started: Landing) -> None:
+    started.write(person("Caio"))
+    state = started.state
+    with open_lake(str(started.lake)).lock(NAME), pytest.raises(TransientError, match="another run holds"):
+        started.land()
+    assert started.state == state
+    assert started.land().rows == 1
+
+
+def test_a_slot_that_is_in_use_is_waited_for_and_then_left(started: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    started.write(person("Caio"))
+    slot = started.state["slot"]
+    with source.connect(started.customer.dsn, replication=True) as connection:
+        connection.pgconn.exec_(
+            f"START_REPLICATION SLOT {slot} LOGICAL 0/0 (proto_version '1', publication_names 'x')".encode()
+        )
+        monkeypatch.setattr(source, "SLOT_FREE_SECONDS", 0.2)
+        with pytest.raises(TransientError, match="another reader holds the slot"):
+            started.land()
+        connection.pgconn.finish()
+    monkeypatch.undo()
+    assert started.land().rows == 1
+
+
+def test_a_slot_that_has_moved_back_gives_nothing_twice(started: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a crash of the primary a slot may be where it was some time ago."""
+    monkeypatch.setattr(source, "advance_slot", lambda *_: None)
+    for name in ("Caio", "Davi", "Elis"):
+        started.write(person(name))
+        assert started.land().rows == 1
+    monkeypatch.undo()
+    assert started.land().rows == 0
+    assert [after["nome"] for _, _, after in started.changes()] == ["Caio", "Davi", "Elis"]
+
+
+def test_a_primary_that_crashes_in_mid_stream(
+    started: Landing, servers: postgres.Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started.write("INSERT INTO usuarios (nome, email, cpf) SELECT i, i, i FROM generate_series(1, 20000) i")
+
+    def decode_and_crash(*args: Any, **kwargs: Any) -> Iterator[Event]:
+        changes = decode(*args, **kwargs)
+        yield next(changes)
+        postgres.stop(servers.home, "immediate")
+        yield from changes
+
+    monkeypatch.setattr(users, "decode", decode_and_crash)
+    files = started.files()
+    try:
+        with pytest.raises(TransientError, match="the customer database"):
+            started.land()
+    finally:
+        postgres.start(servers.home)
+    monkeypatch.undo()
+    assert started.files() == files
+    assert started.land().rows == 20_000
+    assert started.replayed() == started.live()
+
+
+def test_a_database_that_is_away_is_a_failure_that_a_retry_may_heal(
+    started: Landing, servers: postgres.Servers
+) -> None:
+    started.write(person("Caio"))
+    postgres.stop(servers.home)
+    try:
+        with pytest.raises(TransientError, match="the customer database failed"):
+            started.land()
+    finally:
+        postgres.start(servers.home)
+    assert started.land().rows == 1
