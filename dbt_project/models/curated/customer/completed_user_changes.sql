@@ -5,7 +5,6 @@
 ) }}
 
 {%- set attributes = user_attributes().keys() | list %}
-{%- set position = ['epoch', 'commit_lsn', 'change_seq'] %}
 
 with recursive changes as (
     select * from {{ ref('user_changes') }}
@@ -39,13 +38,7 @@ incomplete_users as (
 histories as (
     select
         changes.*,
-        moves.user_id is not null as is_moving,
-        -- a key that another row moves to begins a new life: what its number held before is not its own
-        sum(case when changes.previous_user_id is null then 0 else 1 end) over (
-            partition by changes.user_id
-            order by changes.epoch, changes.commit_lsn, changes.change_seq
-            rows between unbounded preceding and current row
-        ) as life
+        moves.user_id is not null as is_leaving
     from changes
     inner join incomplete_users on changes.user_id = incomplete_users.user_id
     left join incomplete_moves as moves
@@ -55,26 +48,40 @@ histories as (
         and changes.user_id = moves.previous_user_id
 ),
 
+-- A row that moves to a key begins a new life of it, and one that leaves ends it: nothing is carried between lives.
+lives as (
+    select
+        *,
+        count(previous_user_id) over (
+            partition by user_id order by epoch, commit_lsn, change_seq
+            rows between unbounded preceding and current row
+        )
+        + count(case when is_leaving then 1 end) over (
+            partition by user_id order by epoch, commit_lsn, change_seq
+            rows between unbounded preceding and 1 preceding
+        ) as life
+    from histories
+),
+
 -- An array of one tells a value that is known to be null from one that is not known.
 known as (
     select
         epoch,
         commit_lsn,
         change_seq,
-        op,
         user_id,
         previous_user_id,
         unchanged_columns,
-        is_moving,
+        is_leaving,
         life,
         batch_id,
         load_date,
         {%- for column in attributes %}
         case
-            when not is_moving and strpos(coalesce(unchanged_columns, ''), ',{{ column }},') = 0 then array[{{ column }}]
+            when not is_leaving and strpos(coalesce(unchanged_columns, ''), ',{{ column }},') = 0 then array[{{ column }}]
         end as {{ column }}{{ ',' if not loop.last }}
         {%- endfor %}
-    from histories
+    from lives
 ),
 
 filled as (
@@ -85,7 +92,7 @@ filled as (
         user_id,
         previous_user_id,
         unchanged_columns,
-        is_moving,
+        is_leaving,
         life,
         {%- for column in attributes %}
         {{ last_known(column) }} over life_so_far as {{ column }},
@@ -117,7 +124,7 @@ moves as (
         and filled.commit_lsn = heirs.commit_lsn
         and filled.change_seq = heirs.change_seq
         and filled.user_id = heirs.previous_user_id
-    where filled.is_moving
+    where filled.is_leaving
 ),
 
 -- From move to move (1 -> 2 -> 3), as far as a value was not sent again. Athena follows ten.

@@ -88,13 +88,19 @@ select
     created_at,
     updated_at,
 
-    -- a key that an update leaves out is looked for only where its value is null
+    -- Which keys an update leaves out. Most keys are seen in the text; only where that fails is it parsed once more.
     case
         when op = 'u' then nullif(
-            ','
-            {%- for column, key in user_attributes().items() %}
-            || case when {{ column }} is null and {{ json_kind('after', '$.' ~ key) }} is null then '{{ column }},' else '' end
-            {%- endfor %},
+            concat(
+                ','
+                {%- for column, key in user_attributes().items() %},
+                case
+                    when {{ column }} is null and strpos(after, '"{{ key }}":') = 0 and {{ json_kind('after', '$.' ~ key) }} is null
+                        then '{{ column }},'
+                    else ''
+                end
+                {%- endfor %}
+            ),
             ','
         )
     end as unchanged_columns,

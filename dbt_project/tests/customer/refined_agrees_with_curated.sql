@@ -1,0 +1,18 @@
+-- As many users, and as many deleted; as many changes; as many users in all states together.
+with counts as (
+    select
+        (select count(*) from {{ ref('users') }}) as users,
+        (select count(*) from {{ ref('dim_users') }}) as dim_users,
+        (select count(*) from {{ ref('users') }} where is_deleted) as deleted_users,
+        (select count(*) from {{ ref('dim_users') }} where is_deleted) as deleted_dim_users,
+        (select count(*) from {{ ref('user_changes') }}) as changes,
+        (select coalesce(sum(changes), 0) from {{ ref('fct_user_changes') }}) as counted_changes,
+        (select coalesce(sum(users), 0) from {{ ref('mart_users_by_state') }}) as users_in_states
+)
+
+select * from counts
+where
+    users <> dim_users
+    or deleted_users <> deleted_dim_users
+    or changes <> counted_changes
+    or users - deleted_users <> users_in_states
