@@ -92,10 +92,7 @@ def _land_snapshot(
     }
     state = bookmark.save(replace(former, **origin, intent=Intent(_now())))
     is_repeated = former.intent is not None and former == replace(state, intent=former.intent)
-    with (
-        source.connect(settings.customer_snapshot_dsn) as reader,
-        closing(source.connect(settings.customer_dsn, replication=True)) as replication,
-    ):
+    with source.connect(settings.customer_snapshot_dsn) as reader:
         replica = source.inspect(reader)
         if (replica.system_identifier, replica.database) != (server.system_identifier, server.database):
             raise OperatorError("CUSTOMER_SNAPSHOT_DSN does not lead to a replica of the database of CUSTOMER_DSN")
@@ -103,24 +100,30 @@ def _land_snapshot(
             raise OperatorError("CUSTOMER_DSN leads to a standby: CUSTOMER_SNAPSHOT_DSN must lead to a standby too")
         slot = source.find_slot(connection, state.slot)
         if slot and slot.is_usable and is_repeated and replica.is_standby:
-            start = slot.confirmed  # the replica lagged too far behind: a slot made anew would start even later
+            # A replica that lagged ended the last attempt: a slot made anew would start even later.
+            position = snapshot.begin_on_standby(reader, slot.confirmed)
         else:
             if slot:
                 log.warning("the slot %s is made anew: no snapshot that it continues was landed", state.slot)
                 source.drop_slot(connection, state.slot)
-            start, exported = source.create_slot(replication, state.slot, export=not replica.is_standby)
-            log.info("made the slot %s at %s", state.slot, lsn_text(start))
-        if replica.is_standby:
-            position = snapshot.begin_on_standby(reader, start)
-        else:
-            log.warning("no replica is configured (CUSTOMER_SNAPSHOT_DSN): the whole table is read on the primary")
-            snapshot.begin_exported(reader, exported)
-            position = start
+            position = _begin_with_new_slot(state.slot, settings, reader, replica)
         # From now on the file's presence says whether the snapshot is landed.
         state = bookmark.save(replace(state, intent=replace(state.intent, end=position)))
         landed = _land(bookmark.lake, state, snapshot.rows(reader, position, table=table, database=server.database))
     _save_position(bookmark)
     return landed
+
+
+def _begin_with_new_slot(slot: str, settings: Settings, reader: psycopg.Connection, replica: Server) -> int:
+    """Make the slot and begin the reader's transaction; return the LSN at which it sees the table."""
+    with closing(source.connect(settings.customer_dsn, replication=True)) as replication:
+        start, exported = source.create_slot(replication, slot, export=not replica.is_standby)
+        log.info("made the slot %s at %s", slot, lsn_text(start))
+        if exported:
+            log.warning("the whole table is read on the primary: CUSTOMER_SNAPSHOT_DSN names no replica")
+            snapshot.begin_exported(reader, exported)
+            return start
+    return snapshot.begin_on_standby(reader, start)
 
 
 def _finish_snapshot(bookmark: Bookmark) -> None:
