@@ -6,8 +6,32 @@
 
 {%- set attributes = user_attributes().keys() | list %}
 
+{%- set incomplete_users %}
+    {%- if is_incremental() %}
+    {%- set is_recent = "load_date >= date '" ~ landed_since(this) ~ "'" %}
+    select user_id from {{ ref('user_changes') }}
+    where unchanged_columns is not null and {{ is_recent }}
+    union
+    -- a late event may be the one that a later event, already completed, should have been completed from
+    select user_id from {{ ref('user_changes') }}
+    where
+        {{ is_recent }}
+        and (
+            user_id in (select user_id from {{ this }})
+            or user_id in (
+                select previous_user_id from {{ ref('user_changes') }}
+                where previous_user_id is not null and unchanged_columns is not null
+            )
+        )
+    {%- else %}
+    select user_id from {{ ref('user_changes') }}
+    where unchanged_columns is not null
+    {%- endif %}
+{%- endset %}
+
 with recursive changes as (
     select * from {{ ref('user_changes') }}
+    where {{ any_row(incomplete_users) }}
 ),
 
 -- A new key whose row was not sent whole goes on with the values that the old key had.
@@ -17,18 +41,7 @@ incomplete_moves as (
 ),
 
 incomplete_users as (
-    {%- if is_incremental() %}
-    {%- set is_recent = "load_date >= date '" ~ landed_since(this) ~ "'" %}
-    select user_id from changes
-    where unchanged_columns is not null and {{ is_recent }}
-    union
-    -- a late event may be the one that a later event, already completed, should have been completed from
-    select user_id from changes
-    where user_id in (select user_id from {{ this }}) and {{ is_recent }}
-    {%- else %}
-    select user_id from changes
-    where unchanged_columns is not null
-    {%- endif %}
+    {{- incomplete_users }}
     union
     select user_id from incomplete_moves
     union
@@ -128,7 +141,9 @@ moves as (
 ),
 
 -- From move to move (1 -> 2 -> 3), as far as a value was not sent again. Athena follows ten.
-inherited as (
+inherited (
+    user_id, life, previous_user_id, previous_life, {{ attributes | join(', ') }}, batch_id, load_date
+) as (
     select moves.* from moves
     left join moves as earlier
         on moves.previous_user_id = earlier.user_id
