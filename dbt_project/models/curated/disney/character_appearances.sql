@@ -27,7 +27,6 @@ select distinct
     media_types.media_type
 from characters
 inner join works
-    on
-        characters.character_id = works.character_id
-        and characters.last_batch_id = works.batch_id
+    on characters.character_id = works.character_id
+    and characters.last_batch_id = works.batch_id
 inner join media_types on works.source_list = media_types.source_list

@@ -33,7 +33,6 @@ select distinct
     unambiguous.character_id as related_character_id
 from characters
 inner join relations
-    on
-        characters.character_id = relations.character_id
-        and characters.last_batch_id = relations.batch_id
+    on characters.character_id = relations.character_id
+    and characters.last_batch_id = relations.batch_id
 left join unambiguous on relations.related_name = unambiguous.name
