@@ -50,7 +50,7 @@ def test_a_models_page_shows_its_description_and_columns(site: str, page: Page) 
 
 def test_the_overview_is_ours(site: str, page: Page) -> None:
     page.goto(f"{site}/#!/overview")
-    expect(page.get_by_text("Refined", exact=False).first).to_be_visible()
+    expect(page.get_by_role("heading", name="The lakehouse")).to_be_visible()
 
 
 def test_the_lineage_graph_draws(site: str, page: Page) -> None:
