@@ -90,21 +90,24 @@ def _land_snapshot(
         "table": table.qualified_name,
         "published_as": table.published_as,
     }
+    slot = source.find_slot(connection, former.slot)
+    if slot and not (former.intent and former == replace(former, **origin)):
+        # Before the intent is saved, so that an attempt that is repeated finds no slot but its own.
+        log.warning("the slot %s is made anew: no snapshot that it continues was landed", former.slot)
+        source.drop_slot(connection, former.slot)
+        slot = None
     state = bookmark.save(replace(former, **origin, intent=Intent(_now())))
-    is_repeated = former.intent is not None and former == replace(state, intent=former.intent)
     with source.connect(settings.customer_snapshot_dsn) as reader:
         replica = source.inspect(reader)
         if (replica.system_identifier, replica.database) != (server.system_identifier, server.database):
             raise OperatorError("CUSTOMER_SNAPSHOT_DSN does not lead to a replica of the database of CUSTOMER_DSN")
         if server.is_standby and not replica.is_standby:
             raise OperatorError("CUSTOMER_DSN leads to a standby: CUSTOMER_SNAPSHOT_DSN must lead to a standby too")
-        slot = source.find_slot(connection, state.slot)
-        if slot and slot.is_usable and is_repeated and replica.is_standby:
+        if slot and slot.is_usable and replica.is_standby:
             # A replica that lagged ended the last attempt: a slot made anew would start even later.
             position = snapshot.begin_on_standby(reader, slot.confirmed)
         else:
             if slot:
-                log.warning("the slot %s is made anew: no snapshot that it continues was landed", state.slot)
                 source.drop_slot(connection, state.slot)
             position = _begin_with_new_slot(state.slot, settings, reader, replica)
         # From now on the file's presence says whether the snapshot is landed.

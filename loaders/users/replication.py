@@ -17,7 +17,8 @@ from loaders.errors import TransientError
 from loaders.users.events import POSTGRES_EPOCH, lsn_text
 
 DATA, KEEPALIVE = b"wk"
-DATA_HEADER = Struct(">xqqq")  # the change's LSN, the end of WAL, the server's clock; then the message itself
+DATA_LSN = Struct(">xq")  # the change's LSN; the end of WAL and the server's clock are not needed
+DATA_HEADER = 25  # bytes; then the message itself
 KEEPALIVE_BODY = Struct(">xqqB")  # up to where all is decoded and sent, the server's clock, whether to answer
 STATUS_UPDATE = Struct(">cqqqqB")  # written, flushed, applied up to where, our clock, whether to answer
 PING_SECONDS = 10.0  # well below wal_sender_timeout, 60 s by default
@@ -41,10 +42,11 @@ def stream(
         raise psycopg.errors.error_from_result(started)
     pgconn.nonblocking = 1
     reached = start
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = None  # set while the server sends nothing new
     while True:
         size, data = pgconn.get_copy_data(1)
         if size == 0:  # nothing to read as yet
+            deadline = deadline or time.monotonic() + PATIENCE_SECONDS
             if time.monotonic() > deadline:
                 raise TransientError(f"the database has sent nothing new for {PATIENCE_SECONDS:.0f} s: run again")
             if select([pgconn.socket], [], [], PING_SECONDS)[0]:
@@ -57,15 +59,15 @@ def stream(
                 raise psycopg.errors.error_from_result(ended)
             raise TransientError("the database has ended the stream, it may be shutting down: run again")
         elif data[0] == DATA:
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            yield DATA_HEADER.unpack_from(data)[0], bytes(data[DATA_HEADER.size :])
+            deadline = None
+            yield DATA_LSN.unpack_from(data)[0], bytes(data[DATA_HEADER:])
         elif data[0] == KEEPALIVE:
             sent, _, answer = KEEPALIVE_BODY.unpack(data)
             if sent >= end:
                 return
             if sent > reached:
                 reached = sent
-                deadline = time.monotonic() + PATIENCE_SECONDS
+                deadline = None
             if answer:
                 _send_status(pgconn, reached, answer=False)
 

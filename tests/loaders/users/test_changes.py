@@ -5,9 +5,12 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from loaders.errors import TransientError
+from loaders.lake import open_lake
 from loaders.users import events, replication, source
 from sandbox import customer_app
 from tests.loaders.users.conftest import Landing, person
@@ -235,6 +238,18 @@ def test_one_great_transaction_and_many_row_groups(started: Landing, monkeypatch
     landed = [event for event in started.events() if event["op"] == "c"]
     assert [event["change_seq"] for event in landed] == list(range(5_000))
     assert [event["after"]["nome"] for event in landed] == [str(i) for i in range(1, 5_001)]
+
+
+def test_a_lake_on_s3_is_served_alike(landing: Landing, bucket: str) -> None:
+    landing.use(lake_uri=f"s3://{bucket}/lake")
+    landing.write(person("Ana"))
+    landing.land()
+    landing.write(person("Bia"))
+    landing.land()
+    lake = open_lake(landing.settings.lake_uri)
+    bodies = [lake.read(key)[0] for key in sorted(lake.keys("raw/customer/usuarios"))]
+    tables = [pq.read_table(pa.BufferReader(body)) for body in bodies]
+    assert [table["op"].to_pylist() for table in tables if table.num_rows] == [["t", "r"], ["c"]]
 
 
 def test_a_stream_that_makes_no_progress_is_given_up(started: Landing, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Runs that must stop because changes may be missing, the remedy, and failures that heal by themselves."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from loaders.lake import open_lake
 from loaders.users import source
 from loaders.users.events import Event
 from loaders.users.pgoutput import decode
+from loaders.users.replication import stream
 from loaders.users.state import NAME
 from sandbox import customer_app, postgres
 from tests.loaders.users.conftest import Landing, person
@@ -159,15 +161,12 @@ def test_a_second_run_at_once_stops_and_changes_nothing(started: Landing) -> Non
 
 def test_a_slot_that_is_in_use_is_waited_for_and_then_left(started: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     started.write(person("Caio"))
-    slot = started.state["slot"]
-    with source.connect(started.customer.dsn, replication=True) as connection:
-        connection.pgconn.exec_(
-            f"START_REPLICATION SLOT {slot} LOGICAL 0/0 (proto_version '1', publication_names 'x')".encode()
-        )
+    names = {"slot": started.state["slot"], "publication": "lakehouse_usuarios"}
+    with closing(source.connect(started.customer.dsn, replication=True)) as connection:
+        assert next(stream(connection, **names, start=0, end=1 << 62))
         monkeypatch.setattr(source, "SLOT_FREE_SECONDS", 0.2)
         with pytest.raises(TransientError, match="another reader holds the slot"):
             started.land()
-        connection.pgconn.finish()
     monkeypatch.undo()
     assert started.land().rows == 1
 
