@@ -90,7 +90,7 @@ def test_sources_have_the_columns_that_the_loaders_write(manifest: dict[str, Any
 
 def test_nothing_in_the_project_is_deprecated(lake: Path, dbt_target: Path) -> None:
     events: list[str] = []
-    arguments = "parse --no-partial-parse --show-all-deprecations --target redshift --quiet".split()
+    arguments = ["parse", "--no-partial-parse", "--show-all-deprecations", "--target", "redshift", "--quiet"]
     folders = ["--project-dir", str(PROJECT), "--profiles-dir", str(ROOT), "--target-path", str(dbt_target)]
     done = dbtRunner(callbacks=[lambda event: events.append(event.info.name)]).invoke([*arguments, *folders])
     assert done.success
