@@ -10,10 +10,8 @@ import hmac
 import io
 from typing import Any
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
-from botocore.exceptions import BotoCoreError, ClientError
 
 from loaders.errors import OperatorError, TransientError
 from loaders.lake import open_lake
@@ -86,6 +84,9 @@ def _given_key(settings: Settings) -> bytes | None:
 
 
 def _secret(secret_id: str) -> str:
+    import boto3  # here, since it would cost every start 0.4 s
+    from botocore.exceptions import BotoCoreError, ClientError
+
     client: Any = boto3.client("secretsmanager")
     try:
         return client.get_secret_value(SecretId=secret_id)["SecretString"].strip()

@@ -10,7 +10,6 @@ from typing import Protocol
 
 from loaders.errors import OperatorError
 from loaders.lake.local import LocalLake
-from loaders.lake.s3 import S3Lake
 
 
 class Lake(Protocol):
@@ -44,5 +43,7 @@ def open_lake(uri: str, *, kms_key_id: str | None = None, private: bool = False)
         return LocalLake(Path(uri), private=private)
     bucket, _, prefix = rest.partition("/")
     if scheme == "s3" and bucket:
+        from loaders.lake.s3 import S3Lake  # here, since boto3 would cost every start 0.4 s
+
         return S3Lake(bucket, prefix.strip("/"), kms_key_id=kms_key_id)
     raise OperatorError(f"{uri} is not a place for a lake: give a folder or s3://bucket/prefix")
