@@ -16,7 +16,7 @@ DEFAULTS = {
 
 
 def load() -> None:
-    """Fill the environment from the file that LAKEHOUSE_ENV_FILE names (`.env` beside the README), then from DEFAULTS."""
+    """Fill the environment from LAKEHOUSE_ENV_FILE (default: `.env` beside the README), then from DEFAULTS."""
     env_file = Path(os.environ.get("LAKEHOUSE_ENV_FILE", ROOT / ".env"))
     if env_file.is_file():
         from dotenv import load_dotenv  # here, since it would cost every start of Python
