@@ -8,36 +8,39 @@
 
 {%- set incomplete_users %}
     {%- if is_incremental() %}
-    {%- set is_recent = "load_date >= date '" ~ landed_since(this) ~ "'" %}
-    select user_id from {{ ref('user_changes') }}
-    where unchanged_columns is not null and {{ is_recent }}
+    {%- set is_recent = "changes.load_date >= date '" ~ landed_since(this) ~ "'" %}
+    select changes.user_id from {{ ref('user_changes') }} as changes
+    left join {{ this }} as known
+        on changes.epoch = known.epoch
+        and changes.commit_lsn = known.commit_lsn
+        and changes.change_seq = known.change_seq
+        and changes.user_id = known.user_id
+    where changes.unchanged_columns is not null and known.user_id is null and {{ is_recent }}
     union
-    -- a late event may be the one that a later event, already completed, should have been completed from
-    select user_id from {{ ref('user_changes') }}
+    -- an event before one that was already completed may be late, and the one to complete it from
+    select changes.user_id from {{ ref('user_changes') }} as changes
+    inner join {{ this }} as known on changes.user_id = known.user_id
     where
-        {{ is_recent }}
-        and (
-            user_id in (select user_id from {{ this }})
-            or user_id in (
-                select previous_user_id from {{ ref('user_changes') }}
-                where previous_user_id is not null and unchanged_columns is not null
-            )
-        )
+        (changes.epoch, changes.commit_lsn, changes.change_seq) < (known.epoch, known.commit_lsn, known.change_seq)
+        and {{ is_recent }}
+    union
+    select changes.user_id from {{ ref('user_changes') }} as changes
+    inner join {{ ref('user_changes') }} as moves on changes.user_id = moves.previous_user_id
+    where moves.unchanged_columns is not null and {{ is_recent }}
     {%- else %}
     select user_id from {{ ref('user_changes') }}
     where unchanged_columns is not null
     {%- endif %}
 {%- endset %}
+{%- set any_incomplete = any_row(incomplete_users) %}
 
-with recursive changes as (
-    select * from {{ ref('user_changes') }}
-    where {{ any_row(incomplete_users) }}
-),
+-- Large tables are read where they are needed: an engine may keep a CTE that is named twice whole, a year's rows of it.
+with recursive
 
 -- A new key whose row was not sent whole goes on with the values that the old key had.
 incomplete_moves as (
-    select epoch, commit_lsn, change_seq, user_id, previous_user_id from changes
-    where previous_user_id is not null and unchanged_columns is not null
+    select epoch, commit_lsn, change_seq, user_id, previous_user_id from {{ ref('user_changes') }}
+    where previous_user_id is not null and unchanged_columns is not null and {{ any_incomplete }}
 ),
 
 incomplete_users as (
@@ -52,13 +55,14 @@ histories as (
     select
         changes.*,
         moves.user_id is not null as is_leaving
-    from changes
+    from {{ ref('user_changes') }} as changes
     inner join incomplete_users on changes.user_id = incomplete_users.user_id
     left join incomplete_moves as moves
         on changes.epoch = moves.epoch
         and changes.commit_lsn = moves.commit_lsn
         and changes.change_seq = moves.change_seq
         and changes.user_id = moves.previous_user_id
+    where {{ any_incomplete }}
 ),
 
 -- A row that moves to a key begins a new life of it, and one that leaves ends it: nothing is carried between lives.
@@ -110,8 +114,9 @@ filled as (
         {%- for column in attributes %}
         {{ last_known(column) }} over life_so_far as {{ column }},
         {%- endfor %}
-        max(batch_id) over life_so_far as batch_id,
-        max(load_date) over life_so_far as load_date
+        batch_id,
+        max(load_date) over life_so_far as load_date,
+        max(batch_id) over life_so_far || '#' || cast(count(*) over life_so_far as varchar) as row_version
     from known
     window life_so_far as (
         partition by user_id, life
@@ -129,8 +134,8 @@ moves as (
         {%- for column in attributes %}
         filled.{{ column }},
         {%- endfor %}
-        filled.batch_id,
-        filled.load_date
+        filled.load_date,
+        filled.row_version
     from filled
     inner join filled as heirs
         on filled.epoch = heirs.epoch
@@ -142,7 +147,7 @@ moves as (
 
 -- From move to move (1 -> 2 -> 3), as far as a value was not sent again. Athena follows ten.
 inherited (
-    user_id, life, previous_user_id, previous_life, {{ attributes | join(', ') }}, batch_id, load_date
+    user_id, life, previous_user_id, previous_life, {{ attributes | join(', ') }}, load_date, row_version
 ) as (
     select moves.* from moves
     left join moves as earlier
@@ -160,8 +165,8 @@ inherited (
         {%- for column in attributes %}
         coalesce(moves.{{ column }}, inherited.{{ column }}) as {{ column }},
         {%- endfor %}
-        greatest(moves.batch_id, inherited.batch_id) as batch_id,
-        greatest(moves.load_date, inherited.load_date) as load_date
+        greatest(moves.load_date, inherited.load_date) as load_date,
+        moves.row_version || '<' || inherited.row_version as row_version
     from moves
     inner join inherited
         on moves.previous_user_id = inherited.user_id
@@ -177,8 +182,9 @@ completed as (
         {%- for column in attributes %}
         coalesce(filled.{{ column }}, inherited.{{ column }})[1] as {{ column }},
         {%- endfor %}
-        greatest(filled.batch_id, coalesce(inherited.batch_id, filled.batch_id)) as batch_id,
-        greatest(filled.load_date, coalesce(inherited.load_date, filled.load_date)) as load_date
+        filled.batch_id,
+        greatest(filled.load_date, coalesce(inherited.load_date, filled.load_date)) as load_date,
+        filled.row_version || coalesce('<' || inherited.row_version, '') as row_version
     from filled
     left join inherited
         on filled.user_id = inherited.user_id

@@ -2,13 +2,9 @@
 
 {%- set is_new = new_batches(source('customer', 'usuarios')) %}
 
+-- Raw is read where it is needed: an engine may keep a CTE that is named twice whole, a year's rows of it.
 with changes as (
     select * from {{ ref('stg_customer__user_changes') }}
-    where {{ is_new }}
-),
-
-events as (
-    select epoch, commit_lsn, change_seq, batch_id from {{ source('customer', 'usuarios') }}
     where {{ is_new }}
 ),
 
@@ -18,7 +14,8 @@ batches as (
         epoch,
         min(commit_lsn) as first_lsn,
         max(commit_lsn) as last_lsn
-    from events
+    from {{ source('customer', 'usuarios') }}
+    where {{ is_new }}
     group by batch_id, epoch
 ),
 
@@ -39,8 +36,8 @@ overlapping as (
 ),
 
 repeated as (
-    select epoch, commit_lsn, change_seq, min(batch_id) as batch_id from events
-    where batch_id in (select batch_id from overlapping)
+    select epoch, commit_lsn, change_seq, min(batch_id) as batch_id from {{ source('customer', 'usuarios') }}
+    where {{ is_new }} and batch_id in (select batch_id from overlapping)
     group by epoch, commit_lsn, change_seq
     having count(*) > 1
 ),
@@ -48,7 +45,7 @@ repeated as (
 
 known as (
     select distinct epoch, commit_lsn, change_seq from {{ this }}
-    where (epoch, commit_lsn) in (select epoch, commit_lsn from events)
+    where (epoch, commit_lsn) in (select epoch, commit_lsn from {{ source('customer', 'usuarios') }} where {{ is_new }})
 ),
 {%- endif %}
 

@@ -1,19 +1,16 @@
 {{ config(materialized='view') }}
 
-with changes as (
-    select * from {{ ref('user_changes') }}
-),
-
-completed as (
+with completed as (
     select * from {{ ref('completed_user_changes') }}
 ),
 
+-- user_changes is read twice, not named once: a filter on user_id reaches the table only so.
 truncates as (
     select
         (epoch, commit_lsn, change_seq) as position,
         lag((epoch, commit_lsn, change_seq)) over (order by epoch, commit_lsn, change_seq) as previous_position,
         committed_at
-    from changes
+    from {{ ref('user_changes') }}
     where user_id is null
 ),
 
@@ -32,7 +29,7 @@ versions as (
         changes.epoch,
         changes.commit_lsn,
         changes.change_seq
-    from changes
+    from {{ ref('user_changes') }} as changes
     left join completed
         on changes.epoch = completed.epoch
         and changes.commit_lsn = completed.commit_lsn

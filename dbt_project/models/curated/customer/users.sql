@@ -2,15 +2,8 @@
 
 {%- set is_new = new_batches(ref('user_changes')) %}
 
-with changes as (
-    select * from {{ ref('user_changes') }}
-),
-
-completed as (
-    select * from {{ ref('completed_user_changes') }}
-),
-
-truncates as (
+-- Large tables are read where they are needed: an engine may keep a CTE that is named twice whole, a year's rows of it.
+with truncates as (
     select
         (epoch, commit_lsn, change_seq) as position,
         lag((epoch, commit_lsn, change_seq)) over (order by epoch, commit_lsn, change_seq) as previous_position,
@@ -18,7 +11,7 @@ truncates as (
         batch_id,
         load_date,
         {{ is_new }} as is_new
-    from changes
+    from {{ ref('user_changes') }}
     where user_id is null
 ),
 
@@ -27,52 +20,44 @@ latest as (
     select
         user_id,
         max((epoch, commit_lsn, change_seq)) as position
-    from changes
+    from {{ ref('user_changes') }}
     where user_id is not null and {{ is_new }}
     group by user_id
 ),
 {%- if is_incremental() %}
 
-known as (
+known_latest as (
     select
         user_id,
-        op,
-        deleted_at,
-        epoch,
-        commit_lsn,
-        change_seq,
         (epoch, commit_lsn, change_seq) as position
     from {{ this }}
-),
-
-known_latest as (
-    select user_id, position from known
     where user_id in (select user_id from latest)
 ),
 
-candidates as (
-    select latest.user_id, latest.position from latest
+winners as (
+    select
+        latest.user_id,
+        latest.position
+    from latest
     left join known_latest on latest.user_id = known_latest.user_id
     where known_latest.user_id is null or latest.position > known_latest.position
-
-    union
-
-    -- a late event gave the last change other values to carry forward
-    select known.user_id, known.position from completed
-    inner join known
-        on completed.user_id = known.user_id
-        and (completed.epoch, completed.commit_lsn, completed.change_seq) = known.position
-    where
-        completed.user_id in (select user_id from latest)
-        or completed.user_id in (
-            select user_id from changes
-            where previous_user_id is not null and unchanged_columns is not null
-        )
 ),
 
-winners as (
-    select user_id, max(position) as position from candidates
-    group by user_id
+-- A late event gave the last change other values to carry forward.
+recompleted as (
+    select
+        completed.user_id,
+        (completed.epoch, completed.commit_lsn, completed.change_seq) as position
+    from {{ ref('completed_user_changes') }} as completed
+    inner join {{ this }} as known
+        on completed.user_id = known.user_id
+        and completed.epoch = known.epoch
+        and completed.commit_lsn = known.commit_lsn
+        and completed.change_seq = known.change_seq
+    where
+        completed.load_date >= date '{{ landed_since(this) }}'
+        and completed.row_version <> split_part(known.row_version, '+', 1)
+        and completed.user_id not in (select user_id from winners)
 ),
 {%- else %}
 
@@ -92,31 +77,74 @@ last_changes as (
         changes.epoch,
         changes.commit_lsn,
         changes.change_seq,
-        winners.position,
-        coalesce(completed.batch_id, changes.batch_id) as batch_id,
-        coalesce(completed.load_date, changes.load_date) as load_date
-    from changes
+        changes.batch_id,
+        coalesce(completed.load_date, changes.load_date) as load_date,
+        coalesce(completed.row_version, changes.batch_id) as row_version
+    from (
+        select * from {{ ref('user_changes') }}
+        where {{ is_new }}
+    ) as changes
     inner join winners
         on changes.user_id = winners.user_id
         and (changes.epoch, changes.commit_lsn, changes.change_seq) = winners.position
-    left join completed
+    left join {{ ref('completed_user_changes') }} as completed
         on changes.epoch = completed.epoch
         and changes.commit_lsn = completed.commit_lsn
         and changes.change_seq = completed.change_seq
         and changes.user_id = completed.user_id
+    {%- if is_incremental() %}
+
+    union all
+
+    select
+        completed.user_id,
+        {%- for column in user_attributes() %}
+        completed.{{ column }},
+        {%- endfor %}
+        'u' as op,
+        cast(null as timestamp) as committed_at,
+        completed.epoch,
+        completed.commit_lsn,
+        completed.change_seq,
+        completed.batch_id,
+        completed.load_date,
+        completed.row_version
+    from {{ ref('completed_user_changes') }} as completed
+    inner join recompleted
+        on completed.user_id = recompleted.user_id
+        and (completed.epoch, completed.commit_lsn, completed.change_seq) = recompleted.position
+    {%- endif %}
+),
+
+-- Few users are older than the last truncate, and only those are compared with each.
+truncated as (
+    select
+        found.user_id,
+        truncates.committed_at,
+        truncates.batch_id,
+        truncates.load_date
+    from (
+        select user_id, position from winners
+        {%- if is_incremental() %}
+        union all
+        select user_id, position from recompleted
+        {%- endif %}
+    ) as found
+    inner join truncates
+        on found.position < truncates.position
+        and (truncates.previous_position is null or found.position > truncates.previous_position)
+    where found.position < (select max(every_truncate.position) from truncates as every_truncate)
 ),
 
 resolved as (
     select
         last_changes.*,
-        last_changes.op = 'd' or truncates.committed_at is not null as is_deleted,
-        case when last_changes.op = 'd' then last_changes.committed_at else truncates.committed_at end as deleted_at,
-        case when last_changes.op <> 'd' then truncates.batch_id end as truncate_batch_id,
-        case when last_changes.op <> 'd' then truncates.load_date end as truncate_load_date
+        last_changes.op = 'd' or truncated.user_id is not null as is_deleted,
+        case when last_changes.op = 'd' then last_changes.committed_at else truncated.committed_at end as deleted_at,
+        case when last_changes.op <> 'd' then truncated.batch_id end as truncate_batch_id,
+        case when last_changes.op <> 'd' then truncated.load_date end as truncate_load_date
     from last_changes
-    left join truncates
-        on last_changes.position < truncates.position
-        and (truncates.previous_position is null or last_changes.position > truncates.previous_position)
+    left join truncated on last_changes.user_id = truncated.user_id
 )
 
 select
@@ -131,7 +159,8 @@ select
     change_seq,
     op,
     coalesce(truncate_batch_id, batch_id) as batch_id,
-    coalesce(truncate_load_date, load_date) as load_date
+    greatest(load_date, coalesce(truncate_load_date, load_date)) as load_date,
+    row_version || coalesce('+' || truncate_batch_id, '') as row_version
 from resolved
 {%- if is_incremental() %}
 
@@ -150,13 +179,19 @@ select
     known.change_seq,
     known.op,
     truncates.batch_id,
-    truncates.load_date
-from known
+    greatest(known.load_date, truncates.load_date) as load_date,
+    split_part(known.row_version, '+', 1) || '+' || truncates.batch_id as row_version
+from {{ this }} as known
 inner join truncates
-    on known.position < truncates.position
-    and (truncates.previous_position is null or known.position > truncates.previous_position)
+    on (known.epoch, known.commit_lsn, known.change_seq) < truncates.position
+    and (
+        truncates.previous_position is null
+        or (known.epoch, known.commit_lsn, known.change_seq) > truncates.previous_position
+    )
 where
-    truncates.is_new
+    {{ any_row("select 1 as found from " ~ ref('user_changes') ~ " where user_id is null and " ~ is_new) }}
+    and truncates.is_new
     and known.op <> 'd'
     and known.user_id not in (select user_id from winners)
+    and known.user_id not in (select user_id from recompleted)
 {%- endif %}

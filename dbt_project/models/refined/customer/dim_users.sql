@@ -2,7 +2,10 @@
 
 with users as (
     select * from {{ ref('users') }}
-    where {{ new_batches(ref('users')) }}
+    {%- if is_incremental() %}
+    {%- set is_recent = "load_date >= date '" ~ landed_since(this) ~ "'" %}
+    where {{ is_recent }} and row_version not in (select row_version from {{ this }} where {{ is_recent }})
+    {%- endif %}
 ),
 
 masking_key as (
@@ -42,6 +45,7 @@ select
     cast(users.deleted_at as date) as deleted_on,
     masking_key.key_id,
     users.batch_id,
-    users.load_date
+    users.load_date,
+    users.row_version
 from users
 cross join masking_key

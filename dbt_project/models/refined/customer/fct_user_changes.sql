@@ -6,22 +6,25 @@
 
 {%- set is_new = new_batches(ref('user_changes')) %}
 
+{%- set since = earliest('committed_at', ref('user_changes'), is_new) %}
+
 with changes as (
     select
         {{ five_minutes('committed_at') }} as window_start,
         op,
         coalesce(state_code, 'unknown') as state_code,
-        committed_at,
         batch_id,
         load_date
     from {{ ref('user_changes') }}
-    where committed_at >= timestamp '{{ earliest('committed_at', ref('user_changes'), is_new) }}' - interval '5' minute
-),
-
--- Whole windows: a batch seldom ends where a window does.
-touched as (
-    select distinct window_start from changes
-    where {{ is_new }}
+    {%- if is_incremental() %}
+    where
+        committed_at >= timestamp '{{ since }}' - interval '5' minute
+        -- whole windows: a batch seldom ends where a window does
+        and {{ five_minutes('committed_at') }} in (
+            select {{ five_minutes('committed_at') }} from {{ ref('user_changes') }}
+            where {{ is_new }}
+        )
+    {%- endif %}
 )
 
 select
@@ -32,5 +35,4 @@ select
     max(batch_id) as batch_id,
     max(load_date) as load_date
 from changes
-where window_start in (select window_start from touched)
 group by window_start, op, state_code
