@@ -10,7 +10,7 @@ from benchmarks import report
 from benchmarks.measure import Cost, measure, typical
 from benchmarks.world import environment
 
-READERS = {"users": "dlt, ConnectorX", "disney": "dlt, rest_api", "cycle": "| 3 | 1,800 |"}
+READERS = {"users": "dlt, ConnectorX", "disney": "dlt, rest_api", "cycle": "| 2 | 1,200 |"}
 
 
 @pytest.mark.parametrize("name", READERS)
