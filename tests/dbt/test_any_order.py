@@ -138,9 +138,9 @@ def tables_found(query: Callable[..., list[tuple]]) -> dict[str, list[tuple]]:
         name: query(f"select * exclude ({stamps}) from {schema}.{name} order by all")
         for schema, name, stamps in [
             ("curated", "user_changes", "batch_id, load_date, landed_at"),
-            ("curated", "completed_user_changes", "batch_id, load_date"),
-            ("curated", "users", "batch_id, load_date"),
-            ("refined", "dim_users", "batch_id, load_date"),
+            ("curated", "completed_user_changes", "batch_id, load_date, landed_at, row_version"),
+            ("curated", "users", "batch_id, load_date, row_version"),
+            ("refined", "dim_users", "batch_id, load_date, row_version"),
             ("refined", "fct_user_changes", "batch_id, load_date"),
         ]
     }

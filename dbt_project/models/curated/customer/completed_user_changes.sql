@@ -17,16 +17,17 @@
         and changes.user_id = known.user_id
     where changes.unchanged_columns is not null and known.user_id is null and {{ is_recent }}
     union
-    -- an event before one that was already completed may be late, and the one to complete it from
+    -- An event that landed after one that it stands before is the one to complete it from. An hour is for clocks that differ.
     select changes.user_id from {{ ref('user_changes') }} as changes
     inner join {{ this }} as known on changes.user_id = known.user_id
     where
         (changes.epoch, changes.commit_lsn, changes.change_seq) < (known.epoch, known.commit_lsn, known.change_seq)
+        and changes.landed_at > known.landed_at - interval '1' hour
         and {{ is_recent }}
     union
     select changes.user_id from {{ ref('user_changes') }} as changes
     inner join {{ ref('user_changes') }} as moves on changes.user_id = moves.previous_user_id
-    where moves.unchanged_columns is not null and {{ is_recent }}
+    where moves.previous_user_id is not null and moves.unchanged_columns is not null and {{ is_recent }}
     {%- else %}
     select user_id from {{ ref('user_changes') }}
     where unchanged_columns is not null
@@ -92,6 +93,7 @@ known as (
         is_leaving,
         life,
         batch_id,
+        landed_at,
         load_date,
         {%- for column in attributes %}
         case
@@ -115,6 +117,7 @@ filled as (
         {{ last_known(column) }} over life_so_far as {{ column }},
         {%- endfor %}
         batch_id,
+        max(landed_at) over life_so_far as landed_at,
         max(load_date) over life_so_far as load_date,
         max(batch_id) over life_so_far || '#' || cast(count(*) over life_so_far as varchar) as row_version
     from known
@@ -134,6 +137,7 @@ moves as (
         {%- for column in attributes %}
         filled.{{ column }},
         {%- endfor %}
+        filled.landed_at,
         filled.load_date,
         filled.row_version
     from filled
@@ -147,7 +151,7 @@ moves as (
 
 -- From move to move (1 -> 2 -> 3), as far as a value was not sent again. Athena follows ten.
 inherited (
-    user_id, life, previous_user_id, previous_life, {{ attributes | join(', ') }}, load_date, row_version
+    user_id, life, previous_user_id, previous_life, {{ attributes | join(', ') }}, landed_at, load_date, row_version
 ) as (
     select moves.* from moves
     left join moves as earlier
@@ -165,35 +169,29 @@ inherited (
         {%- for column in attributes %}
         coalesce(moves.{{ column }}, inherited.{{ column }}) as {{ column }},
         {%- endfor %}
+        greatest(moves.landed_at, inherited.landed_at) as landed_at,
         greatest(moves.load_date, inherited.load_date) as load_date,
         moves.row_version || '<' || inherited.row_version as row_version
     from moves
     inner join inherited
         on moves.previous_user_id = inherited.user_id
         and moves.previous_life = inherited.life
-),
-
-completed as (
-    select
-        filled.epoch,
-        filled.commit_lsn,
-        filled.change_seq,
-        filled.user_id,
-        {%- for column in attributes %}
-        coalesce(filled.{{ column }}, inherited.{{ column }})[1] as {{ column }},
-        {%- endfor %}
-        filled.batch_id,
-        greatest(filled.load_date, coalesce(inherited.load_date, filled.load_date)) as load_date,
-        filled.row_version || coalesce('<' || inherited.row_version, '') as row_version
-    from filled
-    left join inherited
-        on filled.user_id = inherited.user_id
-        and filled.life = inherited.life
-    where filled.unchanged_columns is not null
 )
 
-select * from completed
-{%- if is_incremental() %}
-except
-select * from {{ this }}
-{%- endif %}
+select
+    filled.epoch,
+    filled.commit_lsn,
+    filled.change_seq,
+    filled.user_id,
+    {%- for column in attributes %}
+    coalesce(filled.{{ column }}, inherited.{{ column }})[1] as {{ column }},
+    {%- endfor %}
+    filled.batch_id,
+    greatest(filled.landed_at, coalesce(inherited.landed_at, filled.landed_at)) as landed_at,
+    greatest(filled.load_date, coalesce(inherited.load_date, filled.load_date)) as load_date,
+    filled.row_version || coalesce('<' || inherited.row_version, '') as row_version
+from filled
+left join inherited
+    on filled.user_id = inherited.user_id
+    and filled.life = inherited.life
+where filled.unchanged_columns is not null
