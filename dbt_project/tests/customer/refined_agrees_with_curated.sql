@@ -1,4 +1,4 @@
--- As many users, and as many deleted; as many changes; as many users in all states together.
+-- As many users, whose keys are hence unique, and as many deleted; as many changes; as many users in all states together.
 with counts as (
     select
         (select count(*) from {{ ref('users') }}) as users,

@@ -1,4 +1,5 @@
--- Users whom the latest batch changed, against all their changes: the last one won, and who is gone has left nothing.
+-- Users whom the latest batch changed, against their changes of the last days: the last one won, and who is gone has left
+-- nothing. That it won over older ones was shown when those were the last.
 with users as (
     select * from {{ ref('users') }}
     where {{ latest_batch(ref('users')) }}
@@ -9,15 +10,14 @@ changes as (
         user_id,
         max((epoch, commit_lsn, change_seq)) as position
     from {{ ref('user_changes') }}
-    where user_id in (select user_id from users)
+    where user_id in (select user_id from users) and load_date >= date '{{ landed_since(ref('users')) }}'
     group by user_id
 )
 
 select count(*) as wrong from users
 left join changes on users.user_id = changes.user_id
 where
-    changes.position is null
-    or changes.position <> (users.epoch, users.commit_lsn, users.change_seq)
+    changes.position > (users.epoch, users.commit_lsn, users.change_seq)
     or (users.op = 'd' and not users.is_deleted)
     or users.is_deleted <> (users.deleted_at is not null)
     or (users.is_deleted and coalesce({% for column in user_attributes() %}cast(users.{{ column }} as varchar){{ ', ' if not loop.last }}{% endfor %}) is not null)

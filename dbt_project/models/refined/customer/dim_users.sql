@@ -4,7 +4,12 @@ with users as (
     select * from {{ ref('users') }}
     {%- if is_incremental() %}
     {%- set is_recent = "load_date >= date '" ~ landed_since(this) ~ "'" %}
-    where {{ is_recent }} and row_version not in (select row_version from {{ this }} where {{ is_recent }})
+    -- found by two narrow columns, then read: the few new rows lie among millions
+    where
+        user_id in (
+            select user_id from {{ ref('users') }}
+            where {{ is_recent }} and row_version not in (select row_version from {{ this }} where {{ is_recent }})
+        )
     {%- endif %}
 ),
 
