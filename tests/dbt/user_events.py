@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from loaders import raw
 
-# The source's column -> ours, with a value that staging leaves as it is.
+# The source's column -> ours.
 COLUMNS = {
     "nome": "full_name",
     "email": "email",

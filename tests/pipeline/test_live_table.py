@@ -7,25 +7,11 @@ import psycopg
 
 from sandbox import customer_app
 from sandbox.postgres import Database
+from tests.dbt import user_events
 from tests.pipeline.product import Pipeline
 
 # The live table's columns, and those of curated that hold them.
-COLUMNS = {
-    "id": "user_id",
-    "nome": "full_name",
-    "email": "email",
-    "cpf": "cpf",
-    "telefone": "phone",
-    "data_nascimento": "birth_date",
-    "cep": "postal_code",
-    "cidade": "city",
-    "uf": "state_code",
-    "renda_mensal": "monthly_income",
-    "status": "status",
-    "observacoes": "notes",
-    "criado_em": "created_at",
-    "atualizado_em": "updated_at",
-}
+COLUMNS = {"id": "user_id"} | user_events.COLUMNS
 # A witness that shares no code with logical decoding: a trigger writes down each change as it happens.
 WITNESS = """
     CREATE TABLE testemunha (ordem bigserial PRIMARY KEY, op text, id bigint, status text, cidade text);
