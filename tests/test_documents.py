@@ -6,8 +6,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 import urllib.request
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 
@@ -92,11 +94,23 @@ def test_make_docs_serves_the_site_on_loopback(clone: Path) -> None:
         for line in process.stdout:
             if f"Serving docs at {port}" in line:
                 break
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
-            assert b"<title>dbt Docs</title>" in answer.read()
+        assert b"<title>dbt Docs</title>" in first_answer(f"http://127.0.0.1:{port}/")
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=30)
+
+
+def first_answer(url: str) -> bytes:
+    """The body at an address on which a server is about to listen: dbt says so a moment too early."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=30) as answer:
+                return answer.read()
+        except URLError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def still_running(folder: Path) -> list[str]:
