@@ -9,7 +9,7 @@ DOCS_PORT := 8080
 
 .PHONY: help
 help:  ## Say what can be done here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(READY)  ## Run the whole product once: land, build, test, summarise (again: only what is new)
@@ -37,14 +37,18 @@ docs: $(READY)  ## Serve the dbt docs site on 127.0.0.1:8080 (DOCS_PORT=…: on 
 up: $(READY)  ## Start the sandbox's servers and keep them running
 	@$(PYTHON) -m sandbox up
 
+.PHONY: airflow
+airflow: $(READY)  ## Start Airflow on loopback: the five-minute DAG over the sandbox, with the application writing
+	@$(PYTHON) -m sandbox airflow
+
 .PHONY: down
-down: $(READY)  ## Stop the sandbox's servers
+down: $(READY)  ## Stop the sandbox's servers, and Airflow
 	@$(PYTHON) -m sandbox down
 
 .PHONY: clean
-clean:  ## Stop everything and delete what runs have made: lake, vault, sandbox, environment
+clean:  ## Stop everything and delete what runs have made: lake, vault, sandbox, docs site, environment
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m sandbox down; fi
-	rm -rf .sandbox lake vault dbt_project/target dbt_project/logs logs $(VENV)
+	rm -rf .sandbox lake vault docs-site build dbt_project/target dbt_project/logs logs $(VENV)
 
 # One environment from the lock, by the python3 at hand; uv itself comes from the package index.
 # The .pth file puts the project on the path and loads its settings (loaders/environment.py).

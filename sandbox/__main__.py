@@ -8,7 +8,7 @@ import argparse
 import logging
 import sys
 
-from sandbox import customer_app, demo, disney_api, postgres, world
+from sandbox import airflow, customer_app, demo, disney_api, postgres, world
 
 MODULES = (world, demo, customer_app, disney_api)
 
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:
         return args.run(args) or 0
-    except postgres.PostgresError as error:
+    except (postgres.PostgresError, airflow.AirflowError) as error:
         raise SystemExit(str(error)) from None
 
 

@@ -136,13 +136,11 @@ def character_api(demo: Demo, until_done: ExitStack) -> None:
 
 
 def masking_key(demo: Demo) -> None:
-    """Fill the vault; a made-up key lives on in the vault alone."""
-    vault = demo.environment.get("VAULT_URI") or "vault"
-    given = demo.environment.get("MASKING_KEY") or demo.environment.get("MASKING_KEY_SECRET_ID")
-    if not given and "://" not in vault and not list(Path(vault).glob("masking_key/*.parquet")):
-        demo.environment["MASKING_KEY"] = secrets.token_hex(32)
+    """Fill the vault."""
+    given = demo.environment
+    demo.environment = given | world.new_masking_key(given)
     demo.loader("Keep the masking key in the vault", "key")
-    demo.environment.pop("MASKING_KEY", None)
+    demo.environment = given
 
 
 def show_tables(demo: Demo) -> None:

@@ -85,8 +85,10 @@ class Database:
     admin_dsn: str = field(repr=False)  # the superuser on the primary
 
 
-def start(home: Path) -> Servers:
+def start(home: Path, *, standby: bool = True) -> Servers:
     """Start both servers, made anew on the first call, and return once the standby follows the primary.
+
+    Without `standby` the primary is all there is.
 
     Does nothing where they run, and recovers them after a kill. A remembered port that another program has taken is
     replaced. A standby whose next WAL the primary no longer has is made again. Raises PostgresError.
@@ -98,6 +100,8 @@ def start(home: Path) -> Servers:
         _create(servers, "primary", _init, lock)
         _run(servers, "primary")
         _prepare_roles(servers)
+        if not standby:
+            return servers
         if not _can_follow(servers):
             _halt(servers, "standby", "immediate")
             shutil.rmtree(servers.data("standby"), ignore_errors=True)
@@ -117,17 +121,18 @@ def stop(home: Path, mode: str = "fast") -> None:
 
 
 def running(home: Path) -> Servers | None:
-    """The servers of `home`, if both of them answer."""
+    """The servers of `home`, if all of them answer."""
     servers = _load(home.resolve())
-    return servers if servers and all(_answers(servers, server) for server in SERVERS) else None
+    return servers if servers and servers.ports and all(_answers(servers, server) for server in servers.ports) else None
 
 
 def database(servers: Servers, name: str) -> Database:
     """The URLs of the database `name`, whether it exists or not."""
+    replica = "standby" if "standby" in servers.ports else "primary"
     return Database(
         name,
         servers.dsn(LOADER, name),
-        servers.dsn(LOADER, name, "standby"),
+        servers.dsn(LOADER, name, replica),
         servers.dsn(APP, name),
         servers.dsn(ADMIN, name),
     )

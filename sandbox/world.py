@@ -1,25 +1,32 @@
-"""The commands that start, show and stop the outside world: the customer database and the Disney API's stand-in."""
+"""The commands that start, show and stop the outside world, and an Airflow beside it."""
 
 import argparse
 import json
 import os
+import secrets
 import shlex
-import signal
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from sandbox import customer_app, home, postgres
+from sandbox import airflow, customer_app, home, postgres, processes
+
+API, WRITER = "disney-api", "customer-app"  # processes in the background
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     up = subparsers.add_parser("up", help="start PostgreSQL, its standby and the Disney API; create the table")
     up.add_argument("--people", type=int, default=20_000, help="how many people an empty table gets")
     up.set_defaults(run=_up)
-    down = subparsers.add_parser("down", help="stop them; PostgreSQL's data stays")
+    schedule = subparsers.add_parser("airflow", help="start Airflow, and what its settings do not name of the world")
+    schedule.add_argument("--people", type=int, default=20_000, help="how many people an empty table gets")
+    schedule.add_argument("--per-day", type=float, default=150_000, help="changes that the application writes a day")
+    schedule.set_defaults(run=_airflow)
+    down = subparsers.add_parser("down", help="stop all of it; PostgreSQL's and Airflow's data stay")
     down.set_defaults(run=_down)
     status = subparsers.add_parser("status", help="print as JSON where they are")
     status.set_defaults(run=_status)
@@ -36,18 +43,40 @@ def prepare(people: int) -> postgres.Database:
     return database
 
 
+def new_masking_key(environment: Mapping[str, str]) -> dict[str, str]:
+    """A made-up key where neither the settings nor a vault on this machine has one; it lives on in the vault alone."""
+    vault = environment.get("VAULT_URI") or "vault"
+    given = environment.get("MASKING_KEY") or environment.get("MASKING_KEY_SECRET_ID")
+    if given or "://" in vault or list(Path(vault).glob("masking_key/*.parquet")):
+        return {}
+    return {"MASKING_KEY": secrets.token_hex(32)}
+
+
 def _up(args: argparse.Namespace) -> int:
     prepare(args.people)
     _start_api()
     return _status(args)
 
 
+def _airflow(args: argparse.Namespace) -> int:
+    """Start Airflow over what the settings name, or else over the sandbox's own database, application and API."""
+    environment = dict(os.environ)
+    if not environment.get("CUSTOMER_DSN"):
+        database = prepare(args.people)
+        processes.start(WRITER, [sys.executable, "-m", "sandbox", "write", "--per-day", str(args.per_day)])
+        environment |= {"CUSTOMER_DSN": database.dsn, "CUSTOMER_SNAPSHOT_DSN": database.snapshot_dsn}
+    if not environment.get("DISNEY_API_URL"):
+        environment["DISNEY_API_URL"] = _start_api()
+    key = [sys.executable, "-m", "loaders", "key"]
+    subprocess.run(key, env=environment | new_masking_key(environment), stdout=subprocess.DEVNULL, check=True)
+    print(airflow.start(environment))
+    return 0
+
+
 def _down(args: argparse.Namespace) -> None:
+    airflow.stop()
+    processes.stop(WRITER, API)
     postgres.stop(home())
-    if _api_url():
-        os.kill(int(_api_file("pid").read_text()), signal.SIGTERM)
-        while _api_url():
-            time.sleep(0.05)
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -83,29 +112,22 @@ def _urls(database: postgres.Database | None) -> dict[str, str]:
 # ---------- the Disney API, in a process of its own
 
 
-def _api_file(name: str) -> Path:
-    """Where the process notes its `url` and its `pid`."""
-    return home() / f"disney-api.{name}"
-
-
 def _api_url() -> str | None:
     """The stand-in's URL, if it answers there."""
+    if not processes.running(API):
+        return None
     try:
-        url = _api_file("url").read_text().strip()
+        url = processes.log(API).read_text().partition("\n")[0]
         with urllib.request.urlopen(f"{url}/_sandbox/requests", timeout=5):
             return url
     except (OSError, ValueError):
         return None
 
 
-def _start_api() -> None:
-    if _api_url():
-        return
-    with _api_file("url").open("w") as url, _api_file("log").open("w") as log:
-        command = [sys.executable, "-m", "sandbox", "disney-api", "--change-every", "300"]
-        process = subprocess.Popen(command, stdout=url, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-    _api_file("pid").write_text(str(process.pid))
-    while not _api_url():
-        if process.poll() is not None:
-            raise SystemExit(f"the Disney API did not start: see {_api_file('log')}")
+def _start_api() -> str:
+    processes.start(API, [sys.executable, "-m", "sandbox", API, "--change-every", "300"])
+    while not (url := _api_url()):
+        if not processes.running(API):
+            raise SystemExit(f"the Disney API did not start: see {processes.log(API)}")
         time.sleep(0.05)
+    return url

@@ -1,0 +1,63 @@
+"""Every night: compact and retain raw, build with all tests, look after the tables, publish the docs site.
+
+With the parameter `full_refresh` all models are built anew from raw; the five-minute runs wait meanwhile.
+"""
+
+import os
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param, chain
+from cosmos.operators.local import DbtBuildLocalOperator, DbtDocsLocalOperator, DbtRunOperationLocalOperator
+from lakehouse_dbt import DBT, POOL, profile
+from lakehouse_tasks import (
+    alert_of_failed_run,
+    alert_of_failed_task,
+    alerts_of_build,
+    maintain_raw,
+    publish_docs,
+    verdict,
+)
+
+TARGETS = {layer: os.environ.get(f"{layer.upper()}_TARGET") or "local" for layer in ("lake", "warehouse")}
+
+with DAG(
+    "lakehouse_daily",
+    description="Maintenance: compaction, retention, heavy tests, tables, docs; or a rebuild from raw",
+    doc_md=__doc__,
+    # UTC: half past one at night in São Paulo. Without a start_date the first run is the next one, not yesterday's.
+    schedule="30 4 * * *",
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=6),
+    default_args={"on_failure_callback": alert_of_failed_task, "trigger_rule": "all_done"},  # no step needs the former
+    on_failure_callback=alert_of_failed_run,
+    params={"full_refresh": Param(False, type="boolean", description="Build all models anew from raw")},
+    tags=["lakehouse"],
+):
+    builds = [
+        DbtBuildLocalOperator(
+            task_id=f"build_{selector}",
+            profile_config=profile(target),
+            selector=selector,
+            indirect_selection="buildable",
+            full_refresh="{{ params.full_refresh }}",
+            vars={"daily": True},  # with the tests that read whole tables
+            callback=alerts_of_build,
+            **DBT,
+        )
+        for selector, target in TARGETS.items()
+    ]
+    tables = DbtRunOperationLocalOperator(
+        task_id="maintain_tables", profile_config=profile(TARGETS["lake"]), macro_name="maintain_tables", **DBT
+    )
+    docs = DbtDocsLocalOperator(
+        task_id="publish_docs",
+        profile_config=profile(TARGETS["lake"]),
+        dbt_cmd_flags=["--static"],
+        callback=publish_docs,
+        **DBT,
+    )
+
+    steps = [maintain_raw("compact", pool=POOL), maintain_raw("retain", pool=POOL), *builds, tables, docs]
+    chain(*steps)
+    steps >> verdict("lakehouse_daily")

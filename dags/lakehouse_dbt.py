@@ -1,0 +1,71 @@
+"""dbt in Airflow: a Cosmos group per layer of the project, rendered from the manifest that the deployment made.
+
+Cosmos's WATCHER mode runs one `dbt build` for a group, its producer, and shows each node of dbt as a task that watches
+what the producer reports. Here those tasks begin after the producer has ended, whatever came of it: then they never
+defer (Airflow 3.3.2 fails healthy tasks that do, now and then: apache/airflow #67287), and each is as green or red as
+its own node.
+"""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from airflow.sdk import BaseOperator, TaskGroup
+from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+from cosmos.constants import ExecutionMode, InvocationMode, LoadMode
+from lakehouse_tasks import alert_of_failed_task, alerts_of_build
+
+PROJECT = Path(os.environ["DBT_PROJECT_DIR"])
+PROFILES = Path(os.environ["DBT_PROFILES_DIR"]) / "profiles.yml"
+MANIFEST = Path(os.environ["DBT_MANIFEST"])
+# One at a time: DuckDB allows one writer, and compaction takes away files that a query may be about to read.
+POOL = "dbt"
+# What every dbt operator of ours is given.
+DBT = {"project_dir": str(PROJECT), "invocation_mode": InvocationMode.DBT_RUNNER, "install_deps": False, "pool": POOL}
+
+
+class Group(NamedTuple):
+    """A layer's tasks, and the one among them that runs dbt."""
+
+    group: TaskGroup
+    producer: BaseOperator
+
+
+def profile(target: str) -> ProfileConfig:
+    return ProfileConfig(profile_name="lakehouse", target_name=target, profiles_yml_filepath=PROFILES)
+
+
+def build_group(selector: str, target: str) -> Group:
+    """What `dbt build --selector ... --target ...` builds and tests, a task for each model, seed and model's tests."""
+    group = DbtTaskGroup(
+        group_id=selector,
+        project_config=ProjectConfig(dbt_project_path=PROJECT, manifest_path=MANIFEST, install_dbt_deps=False),
+        profile_config=profile(target),
+        render_config=RenderConfig(selector=selector, load_method=LoadMode.DBT_MANIFEST, emit_datasets=False),
+        execution_config=ExecutionConfig(
+            execution_mode=ExecutionMode.WATCHER,
+            invocation_mode=InvocationMode.DBT_RUNNER,
+            setup_operator_args={
+                "pool": POOL,
+                "indirect_selection": "buildable",  # a test of two layers waits until both are built
+                "dbt_cmd_flags": ["--exclude-resource-type", "unit_test"],  # they test the code, not the data
+                "callback": alerts_of_build,
+                "on_failure_callback": alert_of_failed_task,
+            },
+        ),
+        # One alert for a build, by its producer, and none by each of the tasks that watch it.
+        operator_args={"trigger_rule": "all_done", "install_deps": False, "on_failure_callback": None},
+    )
+    producer = group.children[f"{selector}.dbt_producer_watcher"]
+    roots = [task for task in group.iter_tasks() if not task.upstream_task_ids and task is not producer]
+    producer >> roots
+    return Group(group, producer)
+
+
+def share_tests(earlier: Group, later: Group) -> None:
+    """A test of models of both groups is reported by the later one, so no task of the earlier one may wait for it."""
+    reported_later = {test for tests in later.producer.tests_per_model.values() for test in tests}
+    earlier.producer.tests_per_model = {
+        model: [test for test in tests if test not in reported_later]
+        for model, tests in earlier.producer.tests_per_model.items()
+    }

@@ -1,0 +1,181 @@
+"""Airflow on a laptop: its parts on loopback, all that they write below one folder, every process ended by `down`.
+
+On AWS this is MWAA's work. Here each part is a process of its own, as in `airflow standalone`, but for that one's log
+servers, which listen on all interfaces: the API server reads the logs from the folder that all parts share. The
+metadata database is a PostgreSQL of its own, so that a restart of the customer database does not take the schedule
+with it.
+"""
+
+import base64
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from sandbox import home, postgres, processes
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+PARTS = {
+    "airflow-api-server": ["api-server"],
+    "airflow-scheduler": ["scheduler", "--skip-serve-logs"],
+    "airflow-dag-processor": ["dag-processor"],
+    "airflow-triggerer": ["triggerer", "--skip-serve-logs"],
+}
+PORT = 8080  # where it is free, else any other
+PATIENCE = 120  # seconds
+POOL = "dbt"  # of one slot: see dags/lakehouse_dbt.py
+
+
+class AirflowError(RuntimeError):
+    """Airflow did not start; the message says where to look."""
+
+
+def start(settings: Mapping[str, str]) -> str:
+    """Deploy the DAGs, start all parts that do not run, and return once DAGs are scheduled: where it is, who logs in.
+
+    `settings` are those of the loaders and dbt. Does nothing where all runs. Raises AirflowError.
+    """
+    environment = _environment(settings)
+    _run("db", environment, BIN / "airflow", "db", "migrate")
+    _run("pool", environment, BIN / "airflow", "pools", "set", POOL, "1", "one dbt at a time")
+    deploy(environment)
+    for name, command in PARTS.items():
+        processes.start(name, [BIN / "airflow", *command], environment)
+    url = environment["AIRFLOW__API__BASE_URL"]
+    deadline = time.monotonic() + PATIENCE
+    while missing := _unhealthy(url):
+        dead = [name for name in PARTS if not processes.running(name)]
+        if dead or time.monotonic() > deadline:
+            name = (dead or list(PARTS))[0]
+            raise AirflowError(f"Airflow did not start ({', '.join(missing)}): see {processes.log(name)}")
+        time.sleep(0.3)
+    return f"Airflow: {url} (user admin, password in {folder() / 'passwords.json'})"
+
+
+def stop() -> None:
+    """End all parts with all that they have started; their data stays."""
+    processes.stop(*PARTS)
+    postgres.stop(folder())
+
+
+def deploy(environment: Mapping[str, str]) -> None:
+    """What a deployment does: make the manifest that the DAGs are rendered from, and a first docs site."""
+    dbt = [BIN / "dbt", "--quiet"]
+    target = Path(environment["DBT_MANIFEST"]).parent
+    _run("manifest", environment, *dbt, "parse", "--target-path", target)
+    docs = Path(environment["DOCS_URI"])
+    if not (docs / "index.html").exists():
+        made = folder() / "docs-target"
+        Path(environment["DUCKDB_PATH"]).parent.mkdir(parents=True, exist_ok=True)
+        _run("docs", environment, *dbt, "docs", "generate", "--static", "--target-path", made)
+        docs.mkdir(parents=True, exist_ok=True)
+        (made / "static_index.html").replace(docs / "index.html")
+
+
+def folder() -> Path:
+    """Where Airflow keeps all that it writes."""
+    return home() / "airflow"
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """What every part runs with: the settings, their paths absolute, and our configuration of Airflow below them."""
+    where = folder()
+    kept = _kept()
+    url = f"http://127.0.0.1:{kept['port']}"
+    database = postgres.create_database(postgres.start(where, standby=False), "airflow").app_dsn
+    database = database.replace("postgresql://", "postgresql+psycopg://")
+    lake = _absolute(settings.get("LAKE_URI") or "lake")
+    docs = _absolute(settings.get("DOCS_URI") or "docs-site")
+    ours = {
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(kept["port"]),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__SECRET_KEY": kept["secret_key"],
+        "AIRFLOW__API_AUTH__JWT_SECRET": kept["jwt_secret"],
+        "AIRFLOW__CORE__FERNET_KEY": kept["fernet_key"],
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(where / "passwords.json"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "4",  # two cores run no more tasks at once; each worker is a process
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",  # a deployment is a new start
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": database,
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(where / "logs"),
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",  # seconds that a task may wait for the next look
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",  # seconds after which a killed task has failed
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW__COSMOS__ENABLE_CACHE_DBT_YAML_SELECTORS": "False",  # it would read the database for each DAG
+        "AIRFLOW__COSMOS__DBT_DOCS_PROJECTS": json.dumps({"lakehouse": {"dir": docs, "name": "Lakehouse"}}),
+        "DBT_MANIFEST": str(where / "dbt" / "manifest.json"),
+    }
+    resolved = {
+        "AIRFLOW_HOME": str(where),
+        "PATH": os.pathsep.join([str(BIN), settings.get("PATH", os.defpath)]),
+        "LAKE_URI": lake,
+        "VAULT_URI": _absolute(settings.get("VAULT_URI") or "vault"),
+        "DUCKDB_PATH": _absolute(settings.get("DUCKDB_PATH") or f"{lake}/warehouse.duckdb"),
+        "DOCS_URI": docs,
+    }
+    return {**ours, **settings, **resolved}
+
+
+def _kept() -> dict:
+    """The port and the secrets that are made at the first start."""
+    path = folder() / "airflow.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = {
+            "port": _free_port(),
+            "secret_key": secrets.token_hex(32),
+            "jwt_secret": secrets.token_hex(64),
+            "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        }
+        draft = path.with_suffix(".new")
+        draft.touch(0o600)
+        draft.write_text(json.dumps(made))
+        draft.replace(path)
+    return json.loads(path.read_text())
+
+
+def _free_port() -> int:
+    for port in (PORT, 0):
+        try:
+            with socket.create_server(("127.0.0.1", port)) as listener:
+                return listener.getsockname()[1]
+        except OSError:
+            continue
+    raise AirflowError("no port is free")
+
+
+def _unhealthy(url: str) -> list[str]:
+    """The parts that do not report to be healthy."""
+    try:
+        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:
+            health = json.load(answer)
+    except (OSError, ValueError):
+        return ["api-server"]
+    return [name for name in ("scheduler", "dag_processor", "triggerer") if health[name]["status"] != "healthy"]
+
+
+def _absolute(uri: str) -> str:
+    return uri if "://" in uri else str(Path(uri).resolve())
+
+
+def _run(name: str, environment: Mapping[str, str], *command: str | Path) -> None:
+    """Run a command to its end; what it says is kept for the case that it fails."""
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        path = processes.log(f"airflow-{name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(done.stdout + done.stderr)
+        raise AirflowError(f"{Path(command[0]).name} {command[1]} failed: see {path}")
