@@ -28,7 +28,7 @@ with DAG(
     default_args={"on_failure_callback": alert_of_failed_task},
     on_failure_callback=alert_of_failed_run,
     tags=["lakehouse"],
-):
+) as dag:
     landings = [land("disney"), land("users")]
     lake = build_group("lake", LAKE_TARGET)
     warehouse = build_group("warehouse", WAREHOUSE_TARGET)

@@ -33,7 +33,7 @@ with DAG(
     on_failure_callback=alert_of_failed_run,
     params={"full_refresh": Param(False, type="boolean", description="Build all models anew from raw")},
     tags=["lakehouse"],
-):
+) as dag:
     builds = [
         DbtBuildLocalOperator(
             task_id=f"build_{selector}",

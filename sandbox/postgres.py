@@ -263,7 +263,7 @@ def _run(servers: Servers, server: str) -> None:
             continue
         if _pid(data):  # after a reboot another program has the old process id: PostgreSQL would take it for a server
             (data / "postmaster.pid").unlink()
-        if not _is_free(servers.ports.get(server)):
+        if not is_free(servers.ports.get(server)):
             servers.ports[server] = _free_port()
             _save(servers)
         _configure(servers, server)
@@ -341,7 +341,8 @@ def _free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _is_free(port: int | None) -> bool:
+def is_free(port: int | None) -> bool:
+    """Whether nobody listens on this port of 127.0.0.1."""
     if port is None:
         return False
     try:

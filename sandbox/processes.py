@@ -18,9 +18,13 @@ GRACE_SECONDS = 10.0  # for a process to end by itself
 
 
 def start(name: str, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
-    """Start a command in the background, unless it runs already; what it says goes to log()."""
+    """Start a command in the background, unless it runs already; what it says goes to log().
+
+    What an earlier one has left behind when it was killed is ended first.
+    """
     if running(name):
         return
+    stop(name)
     log(name).parent.mkdir(parents=True, exist_ok=True)
     with log(name).open("w") as output:
         process = subprocess.Popen(

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sandbox import airflow, customer_app, home, postgres, processes
 
@@ -125,7 +126,11 @@ def _api_url() -> str | None:
 
 
 def _start_api() -> str:
-    processes.start(API, [sys.executable, "-m", "sandbox", API, "--change-every", "300"])
+    command = [sys.executable, "-m", "sandbox", API, "--change-every", "300"]
+    if processes.log(API).exists():  # where it was, so that who knows its URL finds it again
+        former = urlsplit(processes.log(API).read_text().partition("\n")[0]).port
+        command += ["--port", str(former)] if former and postgres.is_free(former) else []
+    processes.start(API, command)
     while not (url := _api_url()):
         if not processes.running(API):
             raise SystemExit(f"the Disney API did not start: see {processes.log(API)}")

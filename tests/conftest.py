@@ -1,15 +1,18 @@
 """Fixtures that several test files share."""
 
 import itertools
+import shutil
 from collections.abc import Iterator
 
 import boto3
 import psycopg
 import pytest
 from moto.server import ThreadedMotoServer
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from sandbox import customer_app, postgres
 
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 _numbers = itertools.count(1)
 
 
@@ -71,3 +74,18 @@ def bucket(aws: None) -> str:
     name = f"bucket-{next(_numbers)}"
     boto3.client("s3").create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "no Chromium on the PATH: run tests/install_chromium"
+    quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A new page: the site is one page, and an address that differs only after its # would not load it again."""
+    with browser.new_page() as page:
+        yield page

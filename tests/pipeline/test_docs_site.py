@@ -1,18 +1,16 @@
 """The docs site in a real browser: a model's page shows what it is, and the lineage graph draws."""
 
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from tests.pipeline.product import Pipeline
 
 pytestmark = pytest.mark.xdist_group("published")  # one lake for all of them, so one worker
-CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 
 
 @pytest.fixture(scope="module")
@@ -23,21 +21,6 @@ def site(published: Pipeline) -> Iterator[str]:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "no Chromium on the PATH: run tests/install_chromium"
-    quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A new page: the site is one page, and an address that differs only after its # would not load it again."""
-    with browser.new_page() as page:
-        yield page
 
 
 def test_a_models_page_shows_its_description_and_columns(site: str, page: Page) -> None:

@@ -1,0 +1,141 @@
+"""A real Airflow over a real customer database, started by the command that a person types, asked by its API."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import requests
+
+from sandbox.postgres import Database
+from tests.dags.conftest import ROOT
+
+PATIENCE = 240.0  # seconds that a run may take here, beside another worker's tests
+LIMIT = 15  # seconds after which a run of the DAG `lakehouse_cut` is cut
+
+
+@dataclass
+class Airflow:
+    """Its folder, its settings, and what can be asked of it."""
+
+    folder: Path
+    environment: dict[str, str] = field(repr=False)
+
+    def sandbox(self, *arguments: str) -> str:
+        """Run one of the sandbox's commands."""
+        command = [sys.executable, "-m", "sandbox", *arguments]
+        done = subprocess.run(command, env=self.environment, cwd=self.folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @cached_property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{json.loads(self.file('airflow/airflow.json'))['port']}"
+
+    @cached_property
+    def password(self) -> str:
+        return json.loads(self.file("airflow/passwords.json"))["admin"]
+
+    def file(self, name: str) -> str:
+        return (self.folder / ".sandbox" / name).read_text()
+
+    def ask(self, method: str, path: str, **document: Any) -> dict[str, Any]:
+        login = {"username": "admin", "password": self.password}
+        token = requests.post(f"{self.url}/auth/token", json=login, timeout=30).json()["access_token"]
+        answer = requests.request(
+            method,
+            f"{self.url}/api/v2/dags/{path}",
+            json=document or None,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30,
+        )
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def trigger(self, dag: str = "lakehouse", **conf: Any) -> str:
+        return self.ask("POST", f"{dag}/dagRuns", logical_date=None, conf=conf)["dag_run_id"]
+
+    def run(self, run: str, dag: str = "lakehouse") -> dict[str, Any]:
+        return self.ask("GET", f"{dag}/dagRuns/{run}")
+
+    def state(self, run: str, dag: str = "lakehouse") -> str:
+        return self.run(run, dag)["state"]
+
+    def tasks(self, run: str, dag: str = "lakehouse") -> dict[str, str | None]:
+        found = self.ask("GET", f"{dag}/dagRuns/{run}/taskInstances?limit=200")["task_instances"]
+        return {task["task_id"]: task["state"] for task in found}
+
+    def wait_for(self, condition: Callable[[], Any], what: str) -> Any:
+        deadline = time.monotonic() + PATIENCE
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"waited in vain until {what}"
+            time.sleep(0.3)
+        return found
+
+    def end(self, run: str, dag: str = "lakehouse") -> str:
+        """The state in which a run ends."""
+        return self.wait_for(
+            lambda: state if (state := self.state(run, dag)) in ("success", "failed") else None, f"{run} has ended"
+        )
+
+    def wait_for_task(self, run: str, task: str, state: str = "running") -> None:
+        self.wait_for(lambda: self.tasks(run).get(task) == state, f"{task} is {state}")
+
+    def log(self, run: str, task: str, dag: str = "lakehouse") -> str:
+        folder = self.folder / f".sandbox/airflow/logs/dag_id={dag}/run_id={run}/task_id={task}"
+        return "".join(path.read_text() for path in sorted(folder.glob("*.log")))
+
+    def part(self, name: str) -> psutil.Process:
+        """The process that leads a part of Airflow, or another one in the background."""
+        pid, _ = json.loads(self.file(f"processes/{name}.json"))
+        return psutil.Process(pid)
+
+    def task_processes(self) -> list[psutil.Process]:
+        """The processes in which tasks run now."""
+        scheduler = self.part("airflow-scheduler")
+        return [child for worker in scheduler.children() for child in worker.children()]
+
+    @cached_property
+    def database(self) -> Database:
+        status = json.loads(self.sandbox("status"))
+        return Database(**{name: status[name] for name in ("name", "dsn", "snapshot_dsn", "app_dsn", "admin_dsn")})
+
+    def live_states(self) -> list[tuple[str, int]]:
+        """How many people each state has in the customer's own table."""
+        with psycopg.connect(self.database.app_dsn) as app:
+            return app.execute("SELECT uf::text, count(*) FROM usuarios GROUP BY uf ORDER BY uf").fetchall()
+
+
+def start(folder: Path) -> Airflow:
+    """Start it with a project, DAGs and data of its own; the application writes only when a test lets it."""
+    project, dags = folder / "dbt_project", folder / "dags"
+    shutil.copytree(ROOT / "dbt_project", project, ignore=shutil.ignore_patterns("target", "logs"))
+    shutil.copytree(ROOT / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
+    (dags / "lakehouse_cut.py").write_text(
+        (dags / "lakehouse.py")
+        .read_text()
+        .replace('"lakehouse"', '"lakehouse_cut"')
+        .replace("timedelta(minutes=4, seconds=40)", f"timedelta(seconds={LIMIT})")
+        .replace('"*/5 * * * *"', "None")
+    )
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "PYTHONPATH": str(ROOT),
+        "LAKEHOUSE_ENV_FILE": os.devnull,
+        "SANDBOX_HOME": str(folder / ".sandbox"),
+        "DBT_PROJECT_DIR": str(project),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+    }
+    airflow = Airflow(folder, environment)
+    airflow.sandbox("airflow", "--people", "500", "--per-day", "1")
+    return airflow

@@ -1,0 +1,203 @@
+"""The DAGs in a real Airflow: runs agree with the live table, what fails is red, the next run heals."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import psutil
+import psycopg
+import pytest
+import requests
+from playwright.sync_api import Page, expect
+
+from sandbox import customer_app, postgres
+from tests.dags import running
+from tests.dags.running import Airflow
+
+pytestmark = [pytest.mark.xdist_group("airflow"), pytest.mark.timeout(900)]  # one Airflow for all of them
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    airflow = running.start(tmp_path_factory.mktemp("airflow"))
+    yield airflow
+    airflow.sandbox("down")
+    assert left_running(airflow.folder) == []
+
+
+def left_running(folder: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd().startswith(str(folder)) or str(folder) in " ".join(process.cmdline()):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+def marts_agree(airflow: Airflow) -> None:
+    """What refined says of the users is what the customer's own table says now, and each change came once."""
+    with duckdb.connect(str(airflow.folder / "lake/warehouse.duckdb"), read_only=True) as lake:
+        states = "select state_code, users from refined.mart_users_by_state order by state_code"
+        assert lake.sql(states).fetchall() == airflow.live_states()
+        twice = "select count(*) - count(distinct (epoch, commit_lsn, change_seq, user_id)) from curated.user_changes"
+        assert lake.sql(twice).fetchall() == [(0,)]
+
+
+def write(airflow: Airflow, changes: int = 60) -> None:
+    customer_app.write_changes(airflow.database.app_dsn, changes=changes, seed=changes)
+
+
+def healthy_run(airflow: Airflow) -> str:
+    """A run of which nothing is wrong, and after which all agrees."""
+    write(airflow)
+    run = airflow.trigger()
+    assert airflow.end(run) == "success", airflow.tasks(run)
+    assert set(airflow.tasks(run).values()) == {"success"}
+    marts_agree(airflow)
+    return run
+
+
+def test_runs_follow_the_table_and_wait_for_one_another(airflow: Airflow) -> None:
+    write(airflow)
+    first = airflow.trigger()
+    airflow.wait_for_task(first, "lake.dbt_producer_watcher")
+    second = airflow.trigger()
+    assert airflow.end(first) == airflow.end(second) == "success"
+    assert airflow.run(second)["start_date"] >= airflow.run(first)["end_date"]
+    healthy_run(airflow)
+
+
+def test_nothing_listens_beyond_loopback(airflow: Airflow) -> None:
+    ours = set(psutil.Process(airflow.part("airflow-api-server").pid).children(recursive=True))
+    for part in ("api-server", "scheduler", "dag-processor", "triggerer"):
+        leader = airflow.part(f"airflow-{part}")
+        ours |= {leader, *leader.children(recursive=True)}
+    listening = [
+        connection.laddr.ip
+        for process in ours
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_asking_without_a_login_is_refused(airflow: Airflow) -> None:
+    assert requests.get(f"{airflow.url}/api/v2/dags", timeout=30).status_code == 401
+
+
+def test_a_killed_producer_is_red_and_the_next_run_heals(airflow: Airflow) -> None:
+    write(airflow)
+    run = airflow.trigger()
+    airflow.wait_for_task(run, "lake.dbt_producer_watcher")
+    airflow.wait_for(lambda: "START" in airflow.log(run, "lake.dbt_producer_watcher"), "dbt builds")
+    for process in airflow.task_processes():
+        process.kill()
+    assert airflow.end(run) == "failed"
+    assert airflow.tasks(run)["lake.dbt_producer_watcher"] == "failed"
+    healthy_run(airflow)
+
+
+def test_a_killed_scheduler_is_started_again_and_loses_nothing(airflow: Airflow) -> None:
+    write(airflow)
+    run = airflow.trigger()
+    airflow.wait_for_task(run, "lake.dbt_producer_watcher")
+    airflow.part("airflow-scheduler").kill()
+    airflow.sandbox("airflow", "--per-day", "1")
+    airflow.end(run)  # green or red: its task may have outlived the scheduler or not
+    healthy_run(airflow)
+
+
+def test_users_go_on_while_disney_is_down(airflow: Airflow) -> None:
+    write(airflow)
+    airflow.part("disney-api").kill()
+    run = airflow.trigger()
+    assert airflow.end(run) == "failed"
+    tasks = airflow.tasks(run)
+    assert {name for name, state in tasks.items() if state != "success"} == {"land_disney", "verdict"}
+    marts_agree(airflow)
+    assert "alert: task_failed: lakehouse.land_disney" in airflow.log(run, "land_disney")
+    airflow.sandbox("airflow", "--per-day", "1")
+    healthy_run(airflow)
+
+
+def test_a_crash_of_the_customer_database_costs_one_run_at_most(airflow: Airflow) -> None:
+    write(airflow)
+    run = airflow.trigger()
+    home = airflow.folder / ".sandbox"
+    postgres.stop(home, "immediate")
+    postgres.start(home)
+    airflow.end(run)
+    healthy_run(airflow)
+
+
+def test_a_failing_test_is_red_the_other_branch_is_green(airflow: Airflow) -> None:
+    seed = airflow.folder / "dbt_project/seeds/media_types.csv"
+    good = seed.read_text()
+    last = good.strip().splitlines()[-1]
+    seed.write_text(f"{good.strip()}\n{last}\n")
+    try:
+        write(airflow)
+        run = airflow.trigger()
+        assert airflow.end(run) == "failed"
+        tasks = airflow.tasks(run)
+    finally:
+        seed.write_text(good)
+    assert tasks["lake.media_types.test"] == tasks["lake.character_appearances.run"] == "failed"
+    assert {tasks[name] for name in ("lake.users.run", "lake.users.test", "warehouse.mart_users_by_state.run")} == {
+        "success"
+    }
+    marts_agree(airflow)
+    assert "alert: test_failed: test.lakehouse.unique_media_types" in airflow.log(run, "lake.dbt_producer_watcher")
+    healthy_run(airflow)
+
+
+def test_a_run_beyond_its_limit_is_cut_and_the_next_one_heals(airflow: Airflow) -> None:
+    write(airflow)
+    run = airflow.trigger("lakehouse_cut")
+    api = airflow.part("disney-api")
+    api.send_signal(signal.SIGSTOP)  # the landing hangs
+    try:
+        assert airflow.end(run, "lakehouse_cut") == "failed"
+    finally:
+        api.send_signal(signal.SIGCONT)
+    assert "skipped" in airflow.tasks(run, "lakehouse_cut").values()
+    healthy_run(airflow)
+
+
+def test_the_daily_run_compacts_and_rebuilds_on_demand(airflow: Airflow) -> None:
+    run = airflow.trigger("lakehouse_daily", full_refresh=True)
+    assert airflow.end(run, "lakehouse_daily") == "success", airflow.tasks(run, "lakehouse_daily")
+    assert "--full-refresh" in airflow.log(run, "build_lake", "lakehouse_daily")
+    marts_agree(airflow)
+    assert "dim_users" in (airflow.folder / "docs-site/index.html").read_text()
+
+
+def test_no_personal_value_is_in_any_log(airflow: Airflow) -> None:
+    with psycopg.connect(airflow.database.app_dsn) as app:
+        people = app.execute("SELECT nome, email, cpf, telefone FROM usuarios").fetchall()
+    values = {value for person in people for value in person if value and len(value) > 6}
+    assert len(values) > 100
+    logs = [path for path in (airflow.folder / ".sandbox").rglob("*.log") if path.is_file()]
+    assert logs
+    for path in logs:
+        text = path.read_text(errors="replace")
+        assert not [value for value in values if value in text], path
+
+
+def test_the_grid_and_the_docs_open_in_a_browser(airflow: Airflow, page: Page) -> None:
+    page.goto(airflow.url)
+    page.locator("input[name=username]").fill("admin")
+    page.locator("input[name=password]").fill(airflow.password)
+    page.locator("button[type=submit]").click()
+    page.goto(f"{airflow.url}/dags/lakehouse")
+    expect(page.get_by_text("land_users").first).to_be_visible(timeout=30_000)
+    if picture := os.environ.get("GRID_PICTURE"):
+        page.screenshot(path=picture)
+    docs = requests.get(f"{airflow.url}/cosmos/lakehouse/dbt_docs_index.html", timeout=30)
+    assert re.search("<title>dbt Docs</title>", docs.text)
