@@ -1,7 +1,7 @@
-"""The command line: `python -m loaders disney|users|key` lands one batch (or makes the vault key) and exits.
+"""The command line: `python -m loaders disney|users|key|alert` lands one batch (or what its help says) and exits.
 
 Exit code 0: done, also when there was nothing new. 1: the source or the lake failed, a retry may help.
-2: wrong settings or a state that needs a person. One JSON line on stdout says what landed; logs go to stderr.
+2: wrong settings or a state that needs a person. The last line on stdout says in JSON what landed; logs go to stderr.
 """
 
 import argparse
@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 
-from loaders import disney, key, settings, users
+from loaders import alerts, disney, key, metrics, settings, users
 from loaders.errors import LoaderError
+from loaders.raw import Landed
 
 log = logging.getLogger("loaders")
 
@@ -21,7 +23,7 @@ log = logging.getLogger("loaders")
 def build_parser() -> argparse.ArgumentParser:
     """The parser; each command's function takes the settings and its options."""
     parser = argparse.ArgumentParser(prog="python -m loaders", description=__doc__.partition("\n\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="disney|users|key")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="disney|users|key|alert")
 
     command = commands.add_parser("disney", help="land one complete snapshot of the Disney API's characters")
     command.set_defaults(run=lambda options, config: disney.land(config))
@@ -36,6 +38,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("key", help="write the masking key's table to the vault")
     command.set_defaults(run=lambda options, config: key.write(config))
+
+    command = commands.add_parser("alert", help="try the target of alerts")
+    command.add_argument("--test", action="store_true", required=True, help="send an alert that means nothing")
+    command.set_defaults(run=lambda options, config: alerts.trial(config))
     return parser
 
 
@@ -45,14 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     started = time.monotonic()
     try:
-        landed = options.run(options, settings.from_environment())
+        config = settings.from_environment()
+        done = options.run(options, config)
     except LoaderError as error:
         log.error("%s", error)
         return error.exit_code
     except OSError as error:  # a full disk, a folder that may not be written, a connection refused
         log.error("the lake or this machine failed, nothing was landed by half: %s", error)
         return 1
-    print(json.dumps(asdict(landed) | {"seconds": round(time.monotonic() - started, 3)}))
+    seconds = round(time.monotonic() - started, 3)
+    if config.metrics == "emf" and isinstance(done, Landed):
+        print(metrics.emf(done, seconds, datetime.now(UTC)))
+    print(json.dumps(asdict(done) | {"seconds": seconds}))
     return 0
 
 

@@ -61,13 +61,18 @@ USER_CHANGES = RawTable(
 
 @dataclass(frozen=True)
 class Landed:
-    """What one run landed, as its last line on stdout says it. No batch: there was nothing new."""
+    """What one run landed, as its last line on stdout says it. No batch: there was nothing new.
+
+    `slot_lag_bytes` is the WAL that the server kept for the slot when the run came, before anything was landed: the
+    peak, which is what max_slot_wal_keep_size bounds. None where there is no slot and for a snapshot, which begins one.
+    """
 
     table: str
     batch_id: str | None = None
     rows: int = 0
     bytes: int = 0
     range: str | None = None
+    slot_lag_bytes: int | None = None
 
 
 def ensure_tables(lake: Lake) -> None:

@@ -22,6 +22,9 @@ class Settings:
     masking_key_secret_id: str | None = None
     lake_kms_key_id: str | None = None
     vault_kms_key_id: str | None = None
+    alert_target: str | None = field(default=None, repr=False)
+    alert_slot_lag_bytes: int = 1024**3
+    metrics: str | None = None
 
     @property
     def required_customer_dsn(self) -> str:
@@ -51,6 +54,9 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         masking_key_secret_id=get("MASKING_KEY_SECRET_ID"),
         lake_kms_key_id=get("LAKE_KMS_KEY_ID"),
         vault_kms_key_id=get("VAULT_KMS_KEY_ID"),
+        alert_target=get("ALERT_TARGET"),
+        alert_slot_lag_bytes=_positive("ALERT_SLOT_LAG_BYTES", get("ALERT_SLOT_LAG_BYTES") or str(1024**3)),
+        metrics=_metrics(get("METRICS")),
     )
 
 
@@ -59,3 +65,15 @@ def absolute_uri(uri: str) -> str:
     if "://" in uri:
         return uri.rstrip("/")
     return str(Path(uri).expanduser().resolve())
+
+
+def _positive(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise OperatorError(f"{name} is not a whole number above 0: give it in plain digits")
+    return int(text)
+
+
+def _metrics(text: str | None) -> str | None:
+    if text not in (None, "none", "emf"):
+        raise OperatorError("METRICS must be none or emf (CloudWatch's embedded metric format, on stdout)")
+    return None if text == "none" else text

@@ -28,7 +28,7 @@ from loaders.users import events, snapshot, source
 from loaders.users.events import Event, lsn_text
 from loaders.users.pgoutput import decode
 from loaders.users.replication import stream
-from loaders.users.source import RESNAPSHOT, Server, Table
+from loaders.users.source import RESNAPSHOT, Server, Slot, Table
 from loaders.users.state import NAME, Bookmark, Intent, State
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,9 @@ def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
             if bookmark.state.position is None:
                 landed = _land_snapshot(bookmark, settings, connection, server, table)
             else:
-                _check_continuity(bookmark.state, connection, server, table)
+                slot = _continued_slot(bookmark.state, connection, server, table)
                 landed = _land_changes(bookmark, dsn, server, table)
+                landed = replace(landed, slot_lag_bytes=slot.retained_bytes)
             source.advance_slot(connection, bookmark.state.slot, bookmark.state.position)
     return landed
 
@@ -138,8 +139,8 @@ def _finish_snapshot(bookmark: Bookmark) -> None:
             _save_position(bookmark)
 
 
-def _check_continuity(state: State, connection: psycopg.Connection, server: Server, table: Table) -> None:
-    """Raise an error unless the slot still has every change from the state's position on."""
+def _continued_slot(state: State, connection: psycopg.Connection, server: Server, table: Table) -> Slot:
+    """The slot, or an error unless it still has every change from the state's position on."""
     slot = source.find_slot(connection, state.slot)
     end = state.intent.end if state.intent else state.position
     if (state.system_identifier, state.database) != (server.system_identifier, server.database):
@@ -162,7 +163,7 @@ def _check_continuity(state: State, connection: psycopg.Connection, server: Serv
             "another reader has consumed changes"
         )
     else:
-        return
+        return slot
     raise OperatorError(f"{reason}. Begin a new epoch with a snapshot: {RESNAPSHOT}")
 
 

@@ -198,6 +198,7 @@ class Slot:
     active: bool
     is_usable: bool  # false when the server has removed WAL that it still needed
     confirmed: int  # changes committed before it are not sent again
+    retained_bytes: int | None  # WAL that the server keeps for it
 
 
 def find_slot(connection: psycopg.Connection, name: str) -> Slot | None:
@@ -209,7 +210,9 @@ def find_slot(connection: psycopg.Connection, name: str) -> Slot | None:
                 """
                 SELECT active,
                        wal_status <> 'lost' AND confirmed_flush_lsn IS NOT NULL AS is_usable,
-                       coalesce(confirmed_flush_lsn - '0/0', 0)::bigint AS confirmed
+                       coalesce(confirmed_flush_lsn - '0/0', 0)::bigint AS confirmed,
+                       (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END
+                        - restart_lsn)::bigint AS retained_bytes
                 FROM pg_replication_slots WHERE slot_name = %s
                 """,
                 [name],

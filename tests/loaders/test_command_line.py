@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,9 @@ def loaders(*arguments: str, cwd: Path, **variables: str) -> subprocess.Complete
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["disney", "--help"], ["users", "--help"], ["key", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["disney", "--help"], ["users", "--help"], ["key", "--help"], ["alert", "--help"]]
+)
 def test_help(arguments: list[str], tmp_path: Path) -> None:
     answer = loaders(*arguments, cwd=tmp_path)
     assert answer.returncode == 0
@@ -29,7 +32,7 @@ def test_the_last_line_says_what_landed_and_logs_go_elsewhere(tmp_path: Path) ->
     answer = loaders("key", cwd=tmp_path, MASKING_KEY=KEY)
     assert answer.returncode == 0, answer.stderr
     said = json.loads(answer.stdout)
-    assert {"batch_id", "rows", "bytes", "range", "seconds"} <= said.keys()
+    assert {"batch_id", "rows", "bytes", "range", "slot_lag_bytes", "seconds"} <= said.keys()
     assert (tmp_path / "vault").is_dir()
     assert KEY not in answer.stdout + answer.stderr
 
@@ -40,6 +43,11 @@ def test_the_last_line_says_what_landed_and_logs_go_elsewhere(tmp_path: Path) ->
         (["users"], {}, "CUSTOMER_DSN is not set"),
         (["key"], {}, "openssl rand"),
         (["disney"], {"LAKE_URI": "ftp://somewhere"}, "not a place for a lake"),
+        (["alert", "--test"], {"ALERT_TARGET": "mailto:someone"}, "ALERT_TARGET is not a place for alerts"),
+        (["alert"], {}, "--test"),
+        (["key"], {"MASKING_KEY": KEY, "METRICS": "statsd"}, "METRICS must be none or emf"),
+        (["key"], {"MASKING_KEY": KEY, "ALERT_SLOT_LAG_BYTES": "1 GB"}, "ALERT_SLOT_LAG_BYTES is not a whole number"),
+        (["key"], {"MASKING_KEY": KEY, "ALERT_SLOT_LAG_BYTES": "0"}, "ALERT_SLOT_LAG_BYTES is not a whole number"),
         (["land"], {}, "invalid choice"),
         ([], {}, "usage"),
     ],
@@ -69,3 +77,21 @@ def test_settings_come_from_the_env_file_and_the_environment_wins(tmp_path: Path
     assert (tmp_path / "from-file").is_dir()
     assert loaders("key", cwd=tmp_path, VAULT_URI=str(tmp_path / "from-environment"), **variables).returncode == 0
     assert (tmp_path / "from-environment").is_dir()
+
+
+def test_an_alert_that_is_tried_and_arrives(tmp_path: Path) -> None:
+    answer = loaders("alert", "--test", cwd=tmp_path)
+    assert answer.returncode == 0
+    assert json.loads(answer.stdout).keys() == {"target", "seconds"}
+    assert "WARNING alert: trial" in answer.stderr
+
+
+def test_an_alert_that_does_not_arrive_exits_with_1_and_keeps_the_webhook_secret(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    answer = loaders("alert", "--test", cwd=tmp_path, ALERT_TARGET=f"http://127.0.0.1:{port}/hook/s3cr3t?key=s3cr3t")
+    assert answer.returncode == 1
+    assert "the alert did not reach webhook on 127.0.0.1" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert "s3cr3t" not in answer.stderr
+    assert answer.stdout == ""

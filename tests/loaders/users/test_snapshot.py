@@ -106,7 +106,9 @@ def test_the_standby_alone_serves_slot_snapshot_and_changes(landing: Landing, se
     try:
         landing.write(person("Bia"))
         postgres.wait_for_standby(servers)
-        assert landing.land().rows == 1
+        landed = landing.land()
+        assert landed.rows == 1
+        assert landed.slot_lag_bytes > 0
         assert landing.replayed() == landing.live()
     finally:
         with source.connect(landing.customer.snapshot_dsn) as connection:
