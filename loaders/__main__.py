@@ -1,4 +1,4 @@
-"""The command line: `python -m loaders disney|users|key|alert` lands one batch (or what its help says) and exits.
+"""The command line: `python -m loaders disney|users|key|watch|alert` lands one batch (or what its help says) and exits.
 
 Exit code 0: done, also when there was nothing new. 1: the source or the lake failed, a retry may help.
 2: wrong settings or a state that needs a person. The last line on stdout says in JSON what landed; logs go to stderr.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from loaders import alerts, disney, key, metrics, settings, users
+from loaders import alerts, disney, key, metrics, settings, success, users
 from loaders.errors import LoaderError
 from loaders.raw import Landed
 
@@ -23,7 +23,7 @@ log = logging.getLogger("loaders")
 def build_parser() -> argparse.ArgumentParser:
     """The parser; each command's function takes the settings and its options."""
     parser = argparse.ArgumentParser(prog="python -m loaders", description=__doc__.partition("\n\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="disney|users|key|alert")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="disney|users|key|watch|alert")
 
     command = commands.add_parser("disney", help="land one complete snapshot of the Disney API's characters")
     command.set_defaults(run=lambda options, config: disney.land(config))
@@ -38,6 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("key", help="write the masking key's table to the vault")
     command.set_defaults(run=lambda options, config: key.write(config))
+
+    command = commands.add_parser("watch", help="alert, and exit with 1, when the schedule has not succeeded lately")
+    command.add_argument("--dag", default="lakehouse", help="which one (%(default)s)")
+    command.add_argument("--minutes", type=float, default=10, help="how long it may go without (%(default)s)")
+    command.set_defaults(run=lambda options, config: success.check(config, options.dag, options.minutes))
 
     command = commands.add_parser("alert", help="try the target of alerts")
     command.add_argument("--test", action="store_true", required=True, help="send an alert that means nothing")

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 # How bad each kind is: an ERROR needs somebody now, a WARNING a look today.
 KINDS = {
     "task_failed": logging.ERROR,
+    "run_cut": logging.ERROR,
     "run_late": logging.ERROR,
     "model_failed": logging.ERROR,
     "test_failed": logging.ERROR,

@@ -22,6 +22,7 @@ class Settings:
     masking_key_secret_id: str | None = None
     lake_kms_key_id: str | None = None
     vault_kms_key_id: str | None = None
+    docs_uri: str = "./docs-site"
     alert_target: str | None = field(default=None, repr=False)
     alert_slot_lag_bytes: int = 1024**3
     metrics: str | None = None
@@ -54,8 +55,11 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         masking_key_secret_id=get("MASKING_KEY_SECRET_ID"),
         lake_kms_key_id=get("LAKE_KMS_KEY_ID"),
         vault_kms_key_id=get("VAULT_KMS_KEY_ID"),
+        docs_uri=absolute_uri(get("DOCS_URI") or Settings.docs_uri),
         alert_target=get("ALERT_TARGET"),
-        alert_slot_lag_bytes=_positive("ALERT_SLOT_LAG_BYTES", get("ALERT_SLOT_LAG_BYTES") or str(1024**3)),
+        alert_slot_lag_bytes=_positive(
+            "ALERT_SLOT_LAG_BYTES", get("ALERT_SLOT_LAG_BYTES") or str(Settings.alert_slot_lag_bytes)
+        ),
         metrics=_metrics(get("METRICS")),
     )
 
