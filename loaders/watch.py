@@ -12,11 +12,11 @@ YEAR_ONE = "0001-01-01"  # what dbt says of a source without any row among those
 
 
 def alerts_of_failure(
-    dag_id: str, task_id: str, run_id: str, try_number: int, error: BaseException | None
+    dag_id: str, task_id: str, run_id: str, try_number: int, error: BaseException | str | None
 ) -> list[Alert]:
-    """A task failed: which one, and of the exception its class alone."""
+    """A task failed: which one, and of the exception its class alone; Airflow may give its text instead, or nothing."""
     facts = {"dag_id": dag_id, "task_id": task_id, "run_id": run_id, "try_number": try_number}
-    if error is not None:
+    if isinstance(error, BaseException):
         facts["error"] = type(error).__name__
     return [Alert("task_failed", f"{dag_id}.{task_id}", facts)]
 
