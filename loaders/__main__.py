@@ -1,7 +1,7 @@
-"""The command line: `python -m loaders disney|users|key` lands one batch (or makes the vault key) and exits.
+"""The command line: `python -m loaders disney|users|key|compact|retain` does one piece of work and exits.
 
-Exit code 0: done, also when there was nothing new. 1: the source or the lake failed, a retry may help.
-2: wrong settings or a state that needs a person. One JSON line on stdout says what landed; logs go to stderr.
+Exit code 0: done, also when there was nothing to do. 1: the source or the lake failed, a retry may help.
+2: wrong settings or a state that needs a person. One JSON line on stdout says what was done; logs go to stderr.
 """
 
 import argparse
@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import date
 
-from loaders import disney, key, settings, users
+from loaders import compaction, disney, key, retention, settings, users
 from loaders.errors import LoaderError
 
 log = logging.getLogger("loaders")
@@ -21,7 +22,7 @@ log = logging.getLogger("loaders")
 def build_parser() -> argparse.ArgumentParser:
     """The parser; each command's function takes the settings and its options."""
     parser = argparse.ArgumentParser(prog="python -m loaders", description=__doc__.partition("\n\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="disney|users|key")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="disney|users|key|compact|retain")
 
     command = commands.add_parser("disney", help="land one complete snapshot of the Disney API's characters")
     command.set_defaults(run=lambda options, config: disney.land(config))
@@ -36,6 +37,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("key", help="write the masking key's table to the vault")
     command.set_defaults(run=lambda options, config: key.write(config))
+
+    command = commands.add_parser("compact", help="make one file of each closed day of raw that has several")
+    command.add_argument(
+        "--day",
+        type=date.fromisoformat,
+        metavar="YYYY-MM-DD",
+        help="only this load_date; else all closed days, the oldest first",
+    )
+    command.set_defaults(run=lambda options, config: compaction.compact(config, day=options.day))
+
+    command = commands.add_parser("retain", help="remove what is older than RAW_RETENTION_DAYS and no longer needed")
+    command.set_defaults(run=lambda options, config: retention.retain(config))
     return parser
 
 
@@ -45,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     started = time.monotonic()
     try:
-        landed = options.run(options, settings.from_environment())
+        done = options.run(options, settings.from_environment())
     except LoaderError as error:
         log.error("%s", error)
         return error.exit_code
     except OSError as error:  # a full disk, a folder that may not be written, a connection refused
         log.error("the lake or this machine failed, nothing was landed by half: %s", error)
         return 1
-    print(json.dumps(asdict(landed) | {"seconds": round(time.monotonic() - started, 3)}))
+    print(json.dumps(asdict(done) | {"seconds": round(time.monotonic() - started, 3)}))
     return 0
 
 

@@ -1,6 +1,7 @@
 """Settings come from the environment; `.env.example` explains each of them."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ class Settings:
     masking_key_secret_id: str | None = None
     lake_kms_key_id: str | None = None
     vault_kms_key_id: str | None = None
+    raw_retention: str | None = None
 
     @property
     def required_customer_dsn(self) -> str:
@@ -32,6 +34,15 @@ class Settings:
                 "for example postgresql://loader@host:5432/customer"
             )
         return self.customer_dsn
+
+    @property
+    def raw_retention_days(self) -> int | None:
+        """RAW_RETENTION_DAYS, None where all is kept, or an OperatorError. Only who removes anything has to care."""
+        if self.raw_retention and not re.fullmatch("[1-9][0-9]{0,4}", self.raw_retention):
+            raise OperatorError(
+                f"RAW_RETENTION_DAYS is {self.raw_retention!r}: give a whole number of days, 1 to 99999"
+            )
+        return int(self.raw_retention) if self.raw_retention else None
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -51,6 +62,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         masking_key_secret_id=get("MASKING_KEY_SECRET_ID"),
         lake_kms_key_id=get("LAKE_KMS_KEY_ID"),
         vault_kms_key_id=get("VAULT_KMS_KEY_ID"),
+        raw_retention=get("RAW_RETENTION_DAYS"),
     )
 
 
