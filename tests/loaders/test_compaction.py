@@ -241,7 +241,7 @@ def die_at(step: int, settings: Settings, variables: dict[str, str], run: Callab
     def deadly(name: str, function: Callable) -> Callable:
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            is_step = name != "_make_api_call" or args[1] in CHANGES
+            is_step = args[1] in CHANGES if name == "_make_api_call" else "dir_fd" not in kwargs  # temporary files
             if is_step and next(steps) == step:
                 os.kill(os.getpid(), signal.SIGKILL)
             return function(*args, **kwargs)
