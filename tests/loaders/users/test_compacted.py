@@ -2,7 +2,6 @@
 
 import json
 import threading
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -14,9 +13,10 @@ from sandbox import customer_app
 from tests.loaders.users.conftest import Landing, person, writing
 
 
-def tomorrow() -> datetime:
-    """By this clock, today's files are of a closed day."""
-    return datetime.now(UTC) + timedelta(days=2)
+@pytest.fixture(autouse=True)
+def closed_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All lands on one day that is long over."""
+    monkeypatch.setattr(users, "_now", lambda: "2026-03-01T12:00:00+00:00")
 
 
 def test_landing_goes_on_while_files_are_compacted(landing: Landing) -> None:
@@ -36,12 +36,12 @@ def test_landing_goes_on_while_files_are_compacted(landing: Landing) -> None:
     with writing(landing, per_day=200 * 86_400):
         thread.start()
         while not ended.is_set():
-            compacted += compact(landing.settings, now=tomorrow()).files
+            compacted += compact(landing.settings).files
         thread.join()
     landing.land()
-    compact(landing.settings, now=tomorrow())
+    compact(landing.settings)
     assert compacted
-    assert len(landing.files()) <= 2  # of one day, or of two at midnight
+    assert len(landing.files()) == 1
     assert landing.replayed() == landing.live()
 
 
@@ -56,12 +56,12 @@ def test_a_killed_snapshot_is_found_again_by_its_name(landing: Landing, monkeypa
         patch.setattr(users, "_save_position", lambda bookmark: (_ for _ in ()).throw(TransientError("killed")))
         landing.land(resnapshot=True)
     names = {path.name for path in landing.files()}
-    assert compact(landing.settings, now=tomorrow()).files == 0
+    assert compact(landing.settings).files == 0
     assert {path.name for path in landing.files()} == names
 
     landing.write(person("Cid"))
     landing.land()
-    assert compact(landing.settings, now=tomorrow()).files == 4
+    assert compact(landing.settings).files == 4
     assert [op for op, *_ in landing.changes()] == ["c", "c"]
     assert landing.replayed() == landing.live()
 
@@ -71,7 +71,7 @@ def test_a_new_epoch_gets_a_new_number_after_compaction(landing: Landing) -> Non
     landing.land()
     landing.write(person("Bo"))
     landing.land()
-    compact(landing.settings, now=tomorrow())
+    compact(landing.settings)
     lake = Bookmark(users.open_lake(landing.settings.lake_uri)).lake
     lake.delete(["state/customer.usuarios.json"])  # the names are all that says which epochs there were
     landing.land(resnapshot=True)
@@ -86,7 +86,7 @@ def test_landing_finishes_what_a_killed_compaction_left(landing: Landing) -> Non
     landing.land()
     lake = users.open_lake(landing.settings.lake_uri)
     bodies = {key: lake.read(key)[0] for key in lake.keys("raw/customer/usuarios")}
-    compact(landing.settings, now=tomorrow())
+    compact(landing.settings)
     for key, body in bodies.items():
         if lake.read(key) is None:
             lake.write(key, body, expected=None)
