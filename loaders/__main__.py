@@ -1,7 +1,7 @@
-"""The command line: `python -m loaders disney|users|key|watch|alert` lands one batch (or what its help says) and exits.
+"""The command line: `python -m loaders disney|users|key|compact|retain|watch|alert` does one piece of work and exits.
 
-Exit code 0: done, also when there was nothing new. 1: the source or the lake failed, a retry may help.
-2: wrong settings or a state that needs a person. The last line on stdout says in JSON what landed; logs go to stderr.
+Exit code 0: done, also when there was nothing to do. 1: the source or the lake failed, a retry may help.
+2: wrong settings or a state that needs a person. The last line on stdout says in JSON what was done; logs go to stderr.
 """
 
 import argparse
@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
-from loaders import alerts, disney, key, metrics, settings, success, users
+from loaders import alerts, compaction, disney, key, metrics, retention, settings, success, users
 from loaders.errors import LoaderError
 from loaders.raw import Landed
 
@@ -23,7 +23,9 @@ log = logging.getLogger("loaders")
 def build_parser() -> argparse.ArgumentParser:
     """The parser; each command's function takes the settings and its options."""
     parser = argparse.ArgumentParser(prog="python -m loaders", description=__doc__.partition("\n\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="disney|users|key|watch|alert")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="disney|users|key|compact|retain|watch|alert"
+    )
 
     command = commands.add_parser("disney", help="land one complete snapshot of the Disney API's characters")
     command.set_defaults(run=lambda options, config: disney.land(config))
@@ -38,6 +40,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("key", help="write the masking key's table to the vault")
     command.set_defaults(run=lambda options, config: key.write(config))
+
+    command = commands.add_parser("compact", help="make one file of each closed day of raw that has several")
+    command.add_argument(
+        "--day",
+        type=date.fromisoformat,
+        metavar="YYYY-MM-DD",
+        help="only this load_date; else all closed days, the oldest first",
+    )
+    command.set_defaults(run=lambda options, config: compaction.compact(config, day=options.day))
+
+    command = commands.add_parser("retain", help="remove what is older than RAW_RETENTION_DAYS and no longer needed")
+    command.set_defaults(run=lambda options, config: retention.retain(config))
 
     command = commands.add_parser("watch", help="alert, and exit with 1, when the schedule has not succeeded lately")
     command.add_argument("--dag", default="lakehouse", help="which one (%(default)s)")

@@ -3,8 +3,10 @@
 Everything in raw is text as the source sent it, beside what the loader knows of the extract.
 """
 
+import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,16 +17,40 @@ COMPRESSION = "zstd"
 EMPTY = "empty"  # the name of the file without rows that each table has
 
 
+class RawFile(NamedTuple):
+    """A file with rows by what its key says; files sort as they follow each other in their source."""
+
+    epoch: int  # of a crawl: 0
+    first: str  # user changes: the LSN where the range begins; crawls: the batch_id, of several the first
+    last: str  # user changes: the LSN where the range ends; crawls: the batch_id, of several the last
+    key: str
+
+
 @dataclass(frozen=True)
 class RawTable:
     """An append-only external table: a folder of Parquet files, partitioned by `load_date`."""
 
     name: str
     schema: pa.Schema
+    file_name: re.Pattern[str]  # groups: `first`, `last`, and `epoch` where the table has epochs
 
     def key(self, batch_time: datetime, file_name: str) -> str:
         """The key of a batch's file; the partition is the batch's own time in UTC."""
         return f"raw/{self.name}/load_date={batch_time.astimezone(UTC):%Y-%m-%d}/{file_name}.parquet"
+
+    def files(self, lake: Lake) -> dict[date, list[RawFile]]:
+        """The table's files with rows by their load_date, days and files in order.
+
+        Files whose name the loaders would not give (another tool's) are none of ours: they are left out.
+        """
+        pattern = re.compile(rf"raw/{self.name}/load_date=(?P<day>\d{{4}}-\d\d-\d\d)/{self.file_name.pattern}\.parquet")
+        days: dict[date, list[RawFile]] = {}
+        for key in lake.keys(f"raw/{self.name}"):
+            if found := pattern.fullmatch(key):
+                named = found.groupdict()
+                file = RawFile(int(named.get("epoch", 0)), named["first"], named["last"] or named["first"], key)
+                days.setdefault(date.fromisoformat(named["day"]), []).append(file)
+        return {day: sorted(files) for day, files in sorted(days.items())}
 
 
 CHARACTERS = RawTable(
@@ -38,6 +64,7 @@ CHARACTERS = RawTable(
             pa.field("payload", pa.string(), nullable=False),
         ]
     ),
+    re.compile(r"(?P<first>\d{8}T\d{6}\.\d{6}Z)(-(?P<last>\d{8}T\d{6}\.\d{6}Z))?"),
 )
 
 USER_CHANGES = RawTable(
@@ -56,7 +83,10 @@ USER_CHANGES = RawTable(
             pa.field("landed_at", pa.timestamp("us", tz="UTC"), nullable=False),
         ]
     ),
+    re.compile(r"(?P<epoch>\d+)-(?P<first>[0-9A-F]{16})-(?P<last>[0-9A-F]{16})"),
 )
+
+TABLES = (CHARACTERS, USER_CHANGES)
 
 
 @dataclass(frozen=True)
@@ -77,7 +107,7 @@ class Landed:
 
 def ensure_tables(lake: Lake) -> None:
     """Give every raw table a file without rows: engines cannot read a table that has no file at all."""
-    for table in (CHARACTERS, USER_CHANGES):
+    for table in TABLES:
         key = table.key(datetime.fromtimestamp(0, UTC), EMPTY)
         if lake.read(key) is None:
             with lake.new_file(key) as path:

@@ -1,6 +1,7 @@
 """Settings come from the environment; `.env.example` explains each of them."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ class Settings:
     alert_target: str | None = field(default=None, repr=False)
     alert_slot_lag_bytes: int = 1024**3
     metrics: str | None = None
+    raw_retention: str | None = None
 
     @property
     def required_customer_dsn(self) -> str:
@@ -36,6 +38,15 @@ class Settings:
                 "for example postgresql://loader@host:5432/customer"
             )
         return self.customer_dsn
+
+    @property
+    def raw_retention_days(self) -> int | None:
+        """RAW_RETENTION_DAYS, None where all is kept, or an OperatorError. Only who removes anything has to care."""
+        if self.raw_retention and not re.fullmatch("[1-9][0-9]{0,4}", self.raw_retention):
+            raise OperatorError(
+                f"RAW_RETENTION_DAYS is {self.raw_retention!r}: give a whole number of days, 1 to 99999"
+            )
+        return int(self.raw_retention) if self.raw_retention else None
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -61,6 +72,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
             "ALERT_SLOT_LAG_BYTES", get("ALERT_SLOT_LAG_BYTES") or str(Settings.alert_slot_lag_bytes)
         ),
         metrics=_metrics(get("METRICS")),
+        raw_retention=get("RAW_RETENTION_DAYS"),
     )
 
 

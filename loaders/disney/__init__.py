@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loaders import raw
+from loaders import raw, swap
 from loaders.disney.client import Client, Page
 from loaders.disney.consistency import snapshot
 from loaders.errors import OperatorError
@@ -36,6 +36,7 @@ def land(
     """
     lake = open_lake(settings.lake_uri, kms_key_id=settings.lake_kms_key_id)
     with lake.lock("disney.characters"):
+        swap.finish(lake)
         raw.ensure_tables(lake)
         last_time, version = _last_batch(lake)
         client = Client(settings.disney_api_url, connections, timeout=timeout, budget=budget, backoff=backoff)

@@ -3,7 +3,7 @@
 Keys are relative, with slashes: `raw/disney/characters/load_date=2026-11-22/….parquet`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +28,12 @@ class Lake(Protocol):
 
     def new_file(self, key: str) -> AbstractContextManager[Path]:
         """A local path to write to; on a clean exit it becomes visible under `key`, whole or not at all."""
+
+    def local_file(self, key: str) -> AbstractContextManager[Path]:
+        """A local path to read the object from. Raises FileNotFoundError when there is none."""
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove the objects; one that is not there is no error."""
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys of all objects below a folder-like prefix, in no particular order."""

@@ -4,7 +4,7 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
@@ -56,6 +56,20 @@ class LocalLake:
         finally:
             path.unlink(missing_ok=True)
 
+    @contextmanager
+    def local_file(self, key: str) -> Iterator[Path]:
+        path = self.root / key
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not there")
+        yield path
+
+    def delete(self, keys: Iterable[str]) -> None:
+        paths = [self.root / key for key in keys]
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in paths if path.parent.is_dir()}:
+            _sync_folder(folder)
+
     def keys(self, prefix: str) -> Iterator[str]:
         for path in (self.root / prefix).rglob("*"):
             key = path.relative_to(self.root).as_posix()
@@ -87,7 +101,7 @@ class LocalLake:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut (POSIX: the folder has to be synced too)."""
+    """Make a rename or a removal survive a power cut (POSIX: the folder has to be synced too)."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

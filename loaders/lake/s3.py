@@ -11,9 +11,10 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import boto3
@@ -33,6 +34,7 @@ from loaders.errors import LoaderError, OperatorError, TransientError
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 60.0  # a killed run leaves its lock behind; after this long without renewal it may be taken
+DELETE_BATCH = 1000  # as many objects as one request may name
 CONFIG = Config(connect_timeout=10, read_timeout=30, retries={"mode": "standard", "max_attempts": 4})
 CONDITION_FAILED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
 # What no retry helps against.
@@ -77,6 +79,30 @@ class S3Lake:
             yield path
             with self._failures("write", key), path.open("rb") as body:
                 self.client.upload_fileobj(body, self.bucket, self._name(key), ExtraArgs=self.encryption)
+
+    @contextmanager
+    def local_file(self, key: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder:
+            path = Path(folder) / "object"
+            with self._failures("read", key), path.open("wb") as body:
+                try:
+                    self.client.download_fileobj(self.bucket, self._name(key), body)
+                except ClientError as error:
+                    if _code(error) not in ("404", "NoSuchKey"):
+                        raise
+                    raise FileNotFoundError(f"{self.uri}/{key} is not there") from error
+            yield path
+
+    def delete(self, keys: Iterable[str]) -> None:
+        names = iter([self._name(key) for key in keys])
+        while batch := list(islice(names, DELETE_BATCH)):
+            with self._failures("delete", ""):
+                answer = self.client.delete_objects(
+                    Bucket=self.bucket, Delete={"Objects": [{"Key": name} for name in batch], "Quiet": True}
+                )
+            for failed in answer.get("Errors", []):  # the request itself succeeds, whatever becomes of each object
+                kind = OperatorError if failed["Code"] in WRONG_SETTINGS_CODES else TransientError
+                raise kind(f"cannot delete s3://{self.bucket}/{failed['Key']}: {failed['Code']} {failed['Message']}")
 
     def keys(self, prefix: str) -> Iterator[str]:
         below = self._name(f"{prefix.strip('/')}/" if prefix else "")

@@ -19,7 +19,7 @@ import psycopg
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from loaders import raw
+from loaders import raw, swap
 from loaders.errors import OperatorError, TransientError
 from loaders.lake import Lake, open_lake
 from loaders.raw import USER_CHANGES, Landed
@@ -42,6 +42,7 @@ def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
     dsn = settings.required_customer_dsn
     lake = open_lake(settings.lake_uri, kms_key_id=settings.lake_kms_key_id)
     with lake.lock(NAME), source.source_errors():
+        swap.finish(lake)
         raw.ensure_tables(lake)
         bookmark = Bookmark(lake)
         with source.connect(dsn) as connection:

@@ -19,11 +19,9 @@ def loaders(*arguments: str, cwd: Path, **variables: str) -> subprocess.Complete
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["disney", "--help"], ["users", "--help"], ["key", "--help"], ["alert", "--help"]]
-)
-def test_help(arguments: list[str], tmp_path: Path) -> None:
-    answer = loaders(*arguments, cwd=tmp_path)
+@pytest.mark.parametrize("command", ["", "disney", "users", "key", "compact", "retain", "watch", "alert"])
+def test_help(command: str, tmp_path: Path) -> None:
+    answer = loaders(*command.split(), "--help", cwd=tmp_path)
     assert answer.returncode == 0
     assert answer.stdout.startswith("usage: python -m loaders")
 
@@ -37,6 +35,13 @@ def test_the_last_line_says_what_landed_and_logs_go_elsewhere(tmp_path: Path) ->
     assert KEY not in answer.stdout + answer.stderr
 
 
+@pytest.mark.parametrize("command", ["compact", "retain"])
+def test_a_lake_that_is_empty_is_nothing_to_do(command: str, tmp_path: Path) -> None:
+    answer = loaders(command, cwd=tmp_path, RAW_RETENTION_DAYS="30")
+    assert answer.returncode == 0, answer.stderr
+    assert "files" in json.loads(answer.stdout)
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "message"),
     [
@@ -48,6 +53,9 @@ def test_the_last_line_says_what_landed_and_logs_go_elsewhere(tmp_path: Path) ->
         (["key"], {"MASKING_KEY": KEY, "METRICS": "statsd"}, "METRICS must be none or emf"),
         (["key"], {"MASKING_KEY": KEY, "ALERT_SLOT_LAG_BYTES": "1 GB"}, "ALERT_SLOT_LAG_BYTES is not a whole number"),
         (["key"], {"MASKING_KEY": KEY, "ALERT_SLOT_LAG_BYTES": "0"}, "ALERT_SLOT_LAG_BYTES is not a whole number"),
+        (["compact", "--day", "yesterday"], {}, "--day: invalid"),
+        (["compact", "--day", "2999-01-01"], {}, "2999-01-01 is not closed"),
+        (["retain"], {"RAW_RETENTION_DAYS": "-1"}, "RAW_RETENTION_DAYS is '-1': give a whole number of days"),
         (["land"], {}, "invalid choice"),
         ([], {}, "usage"),
     ],

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import boto3
@@ -130,6 +130,44 @@ def test_keys_lists_a_folder_and_not_its_neighbours(lake: Lake) -> None:
     assert set(lake.keys("raw/a")) == set(lake.keys("raw/a/")) == {"raw/a/1", "raw/a/b/2"}
     assert set(lake.keys("")) == keys
     assert set(lake.keys("nothing")) == set()
+
+
+def test_an_object_is_read_through_a_local_file(lake: Lake) -> None:
+    lake.write("raw/t/f", b"body", expected=None)
+    with lake.local_file("raw/t/f") as path:
+        assert path.read_bytes() == b"body"
+    with pytest.raises(FileNotFoundError, match="raw/t/nothing is not there"), lake.local_file("raw/t/nothing"):
+        pass
+
+
+def test_what_is_deleted_is_gone_and_nothing_else(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "DELETE_BATCH", 2)
+    keys = [f"raw/t/load_date=2026-01-0{day}/f" for day in range(1, 8)]
+    for key in keys:
+        lake.write(key, b"", expected=None)
+    for _ in range(2):  # the second time there is nothing left to delete
+        lake.delete(iter([*keys[:5], "raw/nothing/f"]))
+        assert sorted(lake.keys("raw")) == keys[5:]
+    lake.delete([])
+
+
+def test_a_removal_is_made_to_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = open_lake(str(tmp_path))
+    lake.write("raw/t/f", b"", expected=None)
+    synced = []
+    monkeypatch.setattr(local, "_sync_folder", synced.append)
+    lake.delete(["raw/t/f", "raw/nothing/f"])
+    assert synced == [tmp_path / "raw/t"]
+
+
+@pytest.mark.parametrize(("code", "kind"), [("AccessDenied", OperatorError), ("InternalError", TransientError)])
+def test_an_object_that_s3_does_not_delete_is_an_error(bucket: str, code: str, kind: type[Exception]) -> None:
+    """S3 answers such a request with 200 and a list of what failed; moto itself never fails."""
+    lake = open_lake(f"s3://{bucket}/lake")
+    refusal = {"Errors": [{"Key": "lake/raw/f", "Code": code, "Message": "no"}]}
+    lake.client.meta.events.register("after-call.s3.DeleteObjects", lambda parsed, **_: parsed.update(refusal))
+    with pytest.raises(kind, match=f"cannot delete s3://{bucket}/lake/raw/f: {code} no"):
+        lake.delete(["raw/f"])
 
 
 def test_a_listing_that_comes_in_parts_is_read_to_its_end(bucket: str) -> None:
@@ -281,6 +319,10 @@ def test_an_endpoint_out_of_reach_is_a_failure_that_passes(bucket: str, monkeypa
     for action in (lambda: lake.read("a"), lambda: lake.write("a", b"", expected=None), lambda: list(lake.keys("a"))):
         with pytest.raises(TransientError, match=f"s3://{bucket}/a: Could not connect"):
             action()
+    with pytest.raises(TransientError, match="cannot read"), lake.local_file("a"):
+        pass
+    with pytest.raises(TransientError, match="cannot delete"):
+        lake.delete(["a"])
     with pytest.raises(TransientError, match="cannot write"), lake.new_file("a") as path:
         path.write_bytes(b"")
 
@@ -358,6 +400,31 @@ def test_the_empty_files_have_the_tables_columns(tmp_path: Path) -> None:
     for table in (raw.CHARACTERS, raw.USER_CHANGES):
         path = tmp_path / table.key(datetime.fromtimestamp(0, UTC), "empty")
         assert pq.read_table(path, partitioning=None).equals(table.schema.empty_table())
+
+
+def test_files_are_found_by_day_in_order_and_only_those_that_the_loaders_name(lake: Lake) -> None:
+    raw.ensure_tables(lake)
+    zeros, one, two = f"{0:016X}", f"{1:016X}", f"{2:016X}"
+    days = {
+        date(2026, 1, 1): [f"2-{zeros}-{two}", f"10-{zeros}-{one}", f"10-{one}-{two}"],
+        date(2026, 1, 2): [f"10-{two}-FFFFFFFFFFFFFFFF"],
+    }
+    folder = "raw/customer/usuarios/load_date="
+    foreign = [f"1-{zeros}", f"1-{zeros}-{one}.tmp", "part-0"]
+    for day, names in days.items():
+        for name in [*reversed(names), *foreign]:
+            lake.write(f"{folder}{day}/{name}.parquet", b"", expected=None)
+    lake.write(f"{folder}2026-01-01/1-{zeros}-{one}.txt", b"", expected=None)
+    assert {
+        day: [file.key for file in files] for day, files in raw.USER_CHANGES.files(lake).items()
+    } == {day: [f"{folder}{day}/{name}.parquet" for name in names] for day, names in days.items()}  # fmt: skip
+    assert raw.CHARACTERS.files(lake) == {}
+    crawls = ["20260101T000000.000000Z", "20260101T000500.000000Z-20260101T001000.000000Z"]
+    for name in reversed(crawls):
+        lake.write(f"raw/disney/characters/load_date=2026-01-01/{name}.parquet", b"", expected=None)
+    ((one_crawl, several),) = raw.CHARACTERS.files(lake).values()
+    assert (one_crawl.epoch, one_crawl.first, one_crawl.last) == (0, crawls[0], crawls[0])
+    assert (several.first, several.last) == tuple(crawls[1].split("-"))
 
 
 def test_batches_are_named_and_partitioned_by_their_time_in_utc() -> None:

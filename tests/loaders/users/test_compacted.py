@@ -1,0 +1,97 @@
+"""The users loader beside compaction: neither disturbs the other."""
+
+import json
+import threading
+
+import pytest
+
+from loaders import swap, users
+from loaders.compaction import compact
+from loaders.errors import TransientError
+from loaders.users.state import Bookmark
+from sandbox import customer_app
+from tests.loaders.users.conftest import Landing, person, writing
+
+
+@pytest.fixture(autouse=True)
+def closed_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All lands on one day that is long over."""
+    monkeypatch.setattr(users, "_now", lambda: "2026-03-01T12:00:00+00:00")
+
+
+def test_landing_goes_on_while_files_are_compacted(landing: Landing) -> None:
+    customer_app.seed_people(landing.customer.app_dsn, 50)
+    landing.land()
+    ended = threading.Event()
+    compacted = 0
+
+    def land() -> None:
+        try:
+            for _ in range(15):
+                landing.land()
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=land)
+    with writing(landing, per_day=200 * 86_400):
+        thread.start()
+        while not ended.is_set():
+            compacted += compact(landing.settings).files
+        thread.join()
+    landing.land()
+    compact(landing.settings)
+    assert compacted
+    assert len(landing.files()) == 1
+    assert landing.replayed() == landing.live()
+
+
+def test_a_killed_snapshot_is_found_again_by_its_name(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after its file had become visible; the batch is pending, so its day is not closed."""
+    landing.write(person("Ana"))
+    landing.land()
+    landing.write(person("Bo"))
+    landing.land()
+
+    with monkeypatch.context() as patch, pytest.raises(TransientError, match="killed"):
+        patch.setattr(users, "_save_position", lambda bookmark: (_ for _ in ()).throw(TransientError("killed")))
+        landing.land(resnapshot=True)
+    names = {path.name for path in landing.files()}
+    assert compact(landing.settings).files == 0
+    assert {path.name for path in landing.files()} == names
+
+    landing.write(person("Cid"))
+    landing.land()
+    assert compact(landing.settings).files == 4
+    assert [op for op, *_ in landing.changes()] == ["c", "c"]
+    assert landing.replayed() == landing.live()
+
+
+def test_a_new_epoch_gets_a_new_number_after_compaction(landing: Landing) -> None:
+    landing.write(person("Ana"))
+    landing.land()
+    landing.write(person("Bo"))
+    landing.land()
+    compact(landing.settings)
+    lake = Bookmark(users.open_lake(landing.settings.lake_uri)).lake
+    lake.delete(["state/customer.usuarios.json"])  # the names are all that says which epochs there were
+    landing.land(resnapshot=True)
+    assert sorted(path.name[:2] for path in landing.files()) == ["1-", "2-"]
+    assert landing.replayed() == landing.live()
+
+
+def test_landing_finishes_what_a_killed_compaction_left(landing: Landing) -> None:
+    landing.write(person("Ana"))
+    landing.land()
+    landing.write(person("Bo"))
+    landing.land()
+    lake = users.open_lake(landing.settings.lake_uri)
+    bodies = {key: lake.read(key)[0] for key in lake.keys("raw/customer/usuarios")}
+    compact(landing.settings)
+    for key, body in bodies.items():
+        if lake.read(key) is None:
+            lake.write(key, body, expected=None)
+    body, version = lake.read(swap.KEY)
+    lake.write(swap.KEY, json.dumps(json.loads(body) | {"settled": False}).encode(), expected=version)
+    assert len(landing.files()) == 3
+    landing.land()
+    assert len(landing.files()) == 1
