@@ -23,9 +23,7 @@ log = logging.getLogger("loaders")
 def build_parser() -> argparse.ArgumentParser:
     """The parser; each command's function takes the settings and its options."""
     parser = argparse.ArgumentParser(prog="python -m loaders", description=__doc__.partition("\n\n")[0])
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="disney|users|key|compact|retain|watch|alert"
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     command = commands.add_parser("disney", help="land one complete snapshot of the Disney API's characters")
     command.set_defaults(run=lambda options, config: disney.land(config))

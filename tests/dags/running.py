@@ -112,7 +112,9 @@ class Airflow:
     def live_states(self) -> list[tuple[str, int]]:
         """How many people each state has in the customer's own table."""
         with psycopg.connect(self.database.app_dsn) as app:
-            return app.execute("SELECT uf::text, count(*) FROM usuarios GROUP BY uf ORDER BY uf").fetchall()
+            return app.execute(
+                "SELECT coalesce(uf::text, 'unknown') AS state, count(*) FROM usuarios GROUP BY state ORDER BY state"
+            ).fetchall()
 
 
 def start(folder: Path) -> Airflow:

@@ -1,4 +1,4 @@
-{{ config(severity='warn') }}
+{{ config(severity='warn', fail_calc='coalesce(sum(rejected), 0)') }}
 
 -- Events of the last days that did not become a change: stg_customer__rejected_user_changes says why.
 {%- set is_recent = "load_date >= date '" ~ landed_since(ref('user_changes')) ~ "'" %}

@@ -1,4 +1,4 @@
-{{ config(severity='warn') }}
+{{ config(severity='warn', fail_calc='coalesce(sum(records), 0)') }}
 
 -- Records of the latest crawl that could not be used, by reason: stg_disney__rejected_characters holds them.
 select
