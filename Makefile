@@ -45,6 +45,10 @@ airflow: $(READY)  ## Start Airflow on loopback: the five-minute DAG over the sa
 down: $(READY)  ## Stop the sandbox's servers, and Airflow
 	@$(PYTHON) -m sandbox down
 
+.PHONY: mwaa
+mwaa: $(READY)  ## Put together what an MWAA environment is given: build/mwaa/
+	@$(PYTHON) -m infra.mwaa.bundle
+
 .PHONY: clean
 clean:  ## Stop everything and delete what runs have made: lake, vault, sandbox, docs site, environment
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m sandbox down; fi

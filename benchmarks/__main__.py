@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import cycle, disney, report, users
+from benchmarks import airflow, cycle, disney, report, users
 from benchmarks.world import ROOT
 
-BENCHMARKS = {"users": users.run, "disney": disney.run, "cycle": cycle.run}
+BENCHMARKS = {"users": users.run, "disney": disney.run, "cycle": cycle.run, "airflow": airflow.run}
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ class Section:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     targets: Sequence[Target]
+    notes: Sequence[str] = ()
 
 
 def show(section: Section, console: Console) -> None:
@@ -44,6 +45,8 @@ def show(section: Section, console: Console) -> None:
     for target in section.targets:
         mark = "[green]reached[/]" if target.met else "[red]missed[/]"
         console.print(f"{mark}: {target.text}; found {target.found}")
+    for note in section.notes:
+        console.print(note)
 
 
 def write(path: Path, name: str, section: Section) -> None:
@@ -65,6 +68,7 @@ def markdown(section: Section) -> str:
         *("| " + " | ".join(row) + " |" for row in section.rows),
         "",
         *(f"- {verdict}: {target.text}; found {target.found}." for verdict, target in verdicts),
+        *(f"- {note}" for note in section.notes),
         f"- Measured on {machine()}.",
     ]
     return "\n".join(lines)

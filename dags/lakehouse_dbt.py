@@ -13,6 +13,7 @@ from typing import NamedTuple
 from airflow.sdk import BaseOperator, TaskGroup
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode
+from cosmos.operators._watcher.base import BaseConsumerSensor
 from lakehouse_tasks import alert_of_failed_task, alerts_of_build
 
 PROJECT = Path(os.environ["DBT_PROJECT_DIR"])
@@ -57,8 +58,12 @@ def build_group(selector: str, target: str) -> Group:
         operator_args={"trigger_rule": "all_done", "install_deps": False, "on_failure_callback": None},
     )
     producer = group.children[f"{selector}.dbt_producer_watcher"]
-    roots = [task for task in group.iter_tasks() if not task.upstream_task_ids and task is not producer]
-    producer >> roots
+    for task in group.iter_tasks():
+        if isinstance(task, BaseConsumerSensor):
+            # As if it had asked before: else each of them would run dbt itself where the producer died without a word.
+            task.poke_retry_number = 1
+            if not task.upstream_task_ids:
+                producer >> task
     return Group(group, producer)
 
 

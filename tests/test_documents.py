@@ -21,6 +21,7 @@ ELSEWHERE = {
     "make lint": ".ci/run",
     "make bench": "tests/test_benchmarks.py, at a small size",
     "make docs": "the test below",
+    "make airflow": "tests/dags/test_airflow.py, by the command behind it",
 }
 
 

@@ -6,8 +6,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ import psutil
 import psycopg
 import requests
 
+from sandbox.airflow import PARTS
 from sandbox.postgres import Database
 from tests.dags.conftest import ROOT
 
 PATIENCE = 240.0  # seconds that a run may take here, beside another worker's tests
-LIMIT = 15  # seconds after which a run of the DAG `lakehouse_cut` is cut
+EVERY = "*/5 * * * *"
 
 
 @dataclass
@@ -104,10 +105,31 @@ class Airflow:
         scheduler = self.part("airflow-scheduler")
         return [child for worker in scheduler.children() for child in worker.children()]
 
+    def processes(self) -> list[psutil.Process]:
+        """All processes of Airflow, those of tasks among them."""
+        sessions = {self.part(name).pid for name in PARTS}
+        return [process for process in psutil.process_iter() if os.getsid(process.pid) in sessions]
+
+    @cached_property
+    def status(self) -> dict[str, str]:
+        return json.loads(self.sandbox("status"))
+
     @cached_property
     def database(self) -> Database:
-        status = json.loads(self.sandbox("status"))
-        return Database(**{name: status[name] for name in ("name", "dsn", "snapshot_dsn", "app_dsn", "admin_dsn")})
+        return Database(**{field.name: self.status[field.name] for field in fields(Database)})
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """For commands that do the same work without Airflow."""
+        return self.environment | {
+            "DBT_PROFILES_DIR": str(ROOT),
+            "DBT_MANIFEST": str(self.folder / ".sandbox/airflow/dbt/manifest.json"),
+            "LAKE_URI": str(self.folder / "lake"),
+            "VAULT_URI": str(self.folder / "vault"),
+            "CUSTOMER_DSN": self.database.dsn,
+            "CUSTOMER_SNAPSHOT_DSN": self.database.snapshot_dsn,
+            "DISNEY_API_URL": self.status["disney_api_url"],
+        }
 
     def live_states(self) -> list[tuple[str, int]]:
         """How many people each state has in the customer's own table."""
@@ -117,18 +139,20 @@ class Airflow:
             ).fetchall()
 
 
-def start(folder: Path) -> Airflow:
-    """Start it with a project, DAGs and data of its own; the application writes only when a test lets it."""
+def start(
+    folder: Path, *, people: int = 500, schedule: str | None = EVERY, more: Mapping[str, str] | None = None
+) -> Airflow:
+    """Start it with a project, DAGs and data of its own; the application writes only when it is let.
+
+    `schedule` is that of the five-minute DAG, `more` are further DAG files by name.
+    """
     project, dags = folder / "dbt_project", folder / "dags"
     shutil.copytree(ROOT / "dbt_project", project, ignore=shutil.ignore_patterns("target", "logs"))
     shutil.copytree(ROOT / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
-    (dags / "lakehouse_cut.py").write_text(
-        (dags / "lakehouse.py")
-        .read_text()
-        .replace('"lakehouse"', '"lakehouse_cut"')
-        .replace("timedelta(minutes=4, seconds=40)", f"timedelta(seconds={LIMIT})")
-        .replace('"*/5 * * * *"', "None")
-    )
+    lakehouse = dags / "lakehouse.py"
+    lakehouse.write_text(lakehouse.read_text().replace(f'"{EVERY}"', repr(schedule)))
+    for name, text in (more or {}).items():
+        (dags / name).write_text(text)
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
@@ -139,5 +163,5 @@ def start(folder: Path) -> Airflow:
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
     }
     airflow = Airflow(folder, environment)
-    airflow.sandbox("airflow", "--people", "500", "--per-day", "1")
+    airflow.sandbox("airflow", "--people", str(people), "--per-day", "1")
     return airflow

@@ -13,7 +13,7 @@ from tests.dags.conftest import ROOT
 
 # A DAG file is read in a process of its own: whatever asks the network or a database, or imports dbt, is an error.
 READ = """
-import json, socket, sys, time
+import importlib.util, json, socket, sys, time
 
 def refuse(*_):
     raise AssertionError("a DAG file asked the network")
@@ -37,6 +37,7 @@ print(json.dumps({
         "tests": getattr(task, "tests_per_model", None),
     } for task in dag.tasks},
     "seconds": seconds,
+    "loaders": importlib.util.find_spec("loaders").submodule_search_locations[0],
     "imported": sorted(set(sys.modules) - before),
     "dbt": sorted(name for name in sys.modules if name.split(".")[0] in ("dbt", "duckdb")),
 }))

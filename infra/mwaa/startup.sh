@@ -1,0 +1,17 @@
+#!/bin/sh
+# MWAA runs this on every worker, scheduler and web server before Airflow starts: it says where the bundle's parts lie.
+# `make mwaa` puts it beside the bundle; infra/mwaa/README.md says what to upload and what to set.
+here=/usr/local/airflow/dags
+if [ -f "$here/.env" ]; then
+  set -a
+  . "$here/.env" # the settings of .env.example
+  set +a
+fi
+export DBT_PROJECT_DIR=$here/dbt_project
+export DBT_PROFILES_DIR=$here
+export DBT_MANIFEST=$here/manifest.json
+export DO_NOT_TRACK=1
+# It would read the metadata database for each DAG that is rendered.
+export AIRFLOW__COSMOS__ENABLE_CACHE_DBT_YAML_SELECTORS=False
+# The docs site that lakehouse_daily publishes, in Airflow's menu.
+export AIRFLOW__COSMOS__DBT_DOCS_PROJECTS="{\"lakehouse\": {\"dir\": \"$DOCS_URI\", \"conn_id\": \"aws_default\", \"name\": \"Lakehouse\"}}"

@@ -1,0 +1,56 @@
+"""The bundle for MWAA holds all that the DAGs need, and its versions are those that the tests ran on."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from infra.mwaa import bundle
+from tests.dags.test_dag_files import read
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mwaa") / "mwaa"
+    bundle.bundle(folder)
+    bundle.bundle(folder)  # once more changes nothing
+    return folder
+
+
+@pytest.mark.parametrize("name", ["lakehouse", "lakehouse_daily"])
+def test_the_dag_files_read_from_the_bundle_as_mwaa_would(
+    bundled: Path, name: str, dag_environment: dict[str, str], tmp_path: Path
+) -> None:
+    (bundled / "dags/.env").write_text("LAKE_TARGET=athena\nWAREHOUSE_TARGET=redshift\nDOCS_URI=s3://docs/site\n")
+    script = (bundled / "startup.sh").read_text().replace("/usr/local/airflow/dags", str(bundled / "dags"))
+    env = subprocess.run(["sh", "-c", f"{script}\nenv"], env={}, capture_output=True, text=True, check=True).stdout
+    base = {name: dag_environment[name] for name in ("PATH", "HOME", "AIRFLOW_HOME", "AIRFLOW__CORE__LOAD_EXAMPLES")}
+    environment = base | dict(line.split("=", 1) for line in env.splitlines() if not line.startswith(("PWD", "_=")))
+    found = read(name, environment, bundled / "dags")
+    assert found["dag"]["dag_id"] == name
+    assert found["loaders"] == str(bundled / "dags/loaders")
+
+
+def test_each_requirement_is_held_to_the_version_of_the_lock(bundled: Path) -> None:
+    first, *requirements = (bundled / "requirements.txt").read_text().splitlines()
+    assert first == '--constraint "/usr/local/airflow/dags/constraints.txt"'
+    pinned = {}
+    for line in (bundled / "dags/constraints.txt").read_text().splitlines():
+        requirement = Requirement(line)
+        pinned.setdefault(requirement.name, []).append(requirement)
+    names = [Requirement(line) for line in requirements]
+    assert {"dbt-athena", "dbt-redshift", "astronomer-cosmos", "psycopg", "boto3"} <= {name.name for name in names}
+    for wanted in names:
+        for held in pinned[wanted.name]:
+            version = re.fullmatch(r"==(.+)", str(held.specifier))[1]
+            assert wanted.specifier.contains(version), wanted
+    assert "apache-airflow" not in pinned
+
+
+def test_the_bundle_holds_no_link_and_nothing_that_a_run_made(bundled: Path) -> None:
+    paths = list(bundled.rglob("*"))
+    assert (bundled / "dags/dbt_project/seeds/media_types.csv").is_file()
+    assert not [path for path in paths if path.is_symlink()]
+    assert not [path for path in paths if path.name in ("__pycache__", "target", "logs")]
