@@ -1,6 +1,6 @@
 """Every five minutes: land both sources, build the lake, then the warehouse; every dbt model and test is a task.
 
-    land_disney, land_users >> lake >> warehouse >> freshness >> verdict
+    land_disney, land_users >> lake >> warehouse >> verdict
 
 One source that is down does not stop the other: its landing task is red, what the other landed is built, and `verdict`
 turns the run red. A run that cannot end in time is cut before the next one. Whatever was cut or failed, the next run
@@ -11,9 +11,8 @@ import os
 from datetime import timedelta
 
 from airflow.sdk import DAG
-from cosmos.operators.local import DbtSourceLocalOperator
-from lakehouse_dbt import DBT, build_group, profile, share_tests
-from lakehouse_tasks import alert_of_failed_run, alert_of_failed_task, alerts_of_freshness, land, verdict
+from lakehouse_dbt import build_group, share_tests
+from lakehouse_tasks import alert_of_failed_run, alert_of_failed_task, land, verdict
 
 LAKE_TARGET, WAREHOUSE_TARGET = (os.environ.get(name) or "local" for name in ("LAKE_TARGET", "WAREHOUSE_TARGET"))
 
@@ -30,16 +29,9 @@ with DAG(
     tags=["lakehouse"],
 ) as dag:
     landings = [land("disney"), land("users")]
-    lake = build_group("lake", LAKE_TARGET)
+    lake = build_group("lake", LAKE_TARGET, freshness=True)
     warehouse = build_group("warehouse", WAREHOUSE_TARGET)
     share_tests(lake, warehouse)
-    freshness = DbtSourceLocalOperator(
-        task_id="freshness",
-        profile_config=profile(LAKE_TARGET),
-        callback=alerts_of_freshness,
-        trigger_rule="all_done",
-        **DBT,
-    )
 
-    landings >> lake.producer >> warehouse.producer >> freshness
-    [*landings, lake.group, warehouse.group, freshness] >> verdict("lakehouse")
+    landings >> lake.producer >> warehouse.producer
+    [*landings, lake.group, warehouse.group] >> verdict("lakehouse")

@@ -12,15 +12,16 @@ from typing import NamedTuple
 
 from airflow.sdk import BaseOperator, TaskGroup
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
-from cosmos.constants import ExecutionMode, InvocationMode, LoadMode
+from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, SourceRenderingBehavior
 from cosmos.operators._watcher.base import BaseConsumerSensor
-from lakehouse_tasks import alert_of_failed_task, alerts_of_build
+from lakehouse_tasks import alert_of_failed_task, alerts_of_build, alerts_of_freshness
 
 PROJECT = Path(os.environ["DBT_PROJECT_DIR"])
 PROFILES = Path(os.environ["DBT_PROFILES_DIR"]) / "profiles.yml"
 MANIFEST = Path(os.environ["DBT_MANIFEST"])
 # One at a time: DuckDB allows one writer, and compaction takes away files that a query may be about to read.
 POOL = "dbt"
+SOURCES = {True: SourceRenderingBehavior.WITH_TESTS_OR_FRESHNESS, False: SourceRenderingBehavior.NONE}
 # What every dbt operator of ours is given.
 DBT = {"project_dir": str(PROJECT), "invocation_mode": InvocationMode.DBT_RUNNER, "install_deps": False, "pool": POOL}
 
@@ -36,13 +37,21 @@ def profile(target: str) -> ProfileConfig:
     return ProfileConfig(profile_name="lakehouse", target_name=target, profiles_yml_filepath=PROFILES)
 
 
-def build_group(selector: str, target: str) -> Group:
-    """What `dbt build --selector ... --target ...` builds and tests, a task for each model, seed and model's tests."""
+def build_group(selector: str, target: str, *, freshness: bool = False) -> Group:
+    """What `dbt build --selector ... --target ...` builds and tests, a task for each model, seed and model's tests.
+
+    With `freshness` the producer asks first how fresh the sources are, and each is a task too: red when it is stale.
+    """
     group = DbtTaskGroup(
         group_id=selector,
         project_config=ProjectConfig(dbt_project_path=PROJECT, manifest_path=MANIFEST, install_dbt_deps=False),
         profile_config=profile(target),
-        render_config=RenderConfig(selector=selector, load_method=LoadMode.DBT_MANIFEST, emit_datasets=False),
+        render_config=RenderConfig(
+            selector=selector,
+            load_method=LoadMode.DBT_MANIFEST,
+            emit_datasets=False,
+            source_rendering_behavior=SOURCES[freshness],
+        ),
         execution_config=ExecutionConfig(
             execution_mode=ExecutionMode.WATCHER,
             invocation_mode=InvocationMode.DBT_RUNNER,
@@ -51,6 +60,7 @@ def build_group(selector: str, target: str) -> Group:
                 "indirect_selection": "buildable",  # a test of two layers waits until both are built
                 "dbt_cmd_flags": ["--exclude-resource-type", "unit_test"],  # they test the code, not the data
                 "callback": alerts_of_build,
+                "freshness_callback": alerts_of_freshness,
                 "on_failure_callback": alert_of_failed_task,
             },
         ),

@@ -73,16 +73,19 @@ def alert_of_failed_run(context: dict[str, Any]) -> None:
 
 def alerts_of_build(project_dir: str, **_: Any) -> None:
     """After `dbt build`: tell of failed nodes and of rows that were set aside."""
-    from loaders import watch
+    from loaders import alerts, settings, watch
 
-    _alert(watch.alerts_of_dbt, Path(project_dir, "target", "run_results.json"))
+    results = Path(project_dir, "target", "run_results.json")
+    if results.exists():  # dbt may have failed before it had any: then the task fails
+        alerts.notify(settings.from_environment(), *watch.alerts_of_dbt(json.loads(results.read_text())))
 
 
-def alerts_of_freshness(project_dir: str, **_: Any) -> None:
-    """After `dbt source freshness`: tell of sources that are late."""
-    from loaders import watch
+def alerts_of_freshness(context: Any, dag: Any, group: Any, nodes: Any, sources: dict[str, Any] | None) -> list:
+    """After `dbt source freshness`: tell of sources that are late. What is built of them is built all the same."""
+    from loaders import alerts, settings, watch
 
-    _alert(watch.alerts_of_freshness, Path(project_dir, "target", "sources.json"))
+    alerts.notify(settings.from_environment(), *watch.alerts_of_freshness(sources or {"results": []}))
+    return []
 
 
 def publish_docs(project_dir: str, **_: Any) -> None:
@@ -103,10 +106,3 @@ def _call(module: str, function: str) -> tuple[Any, Any]:
         return config, getattr(import_module(module), function)(config)
     except errors.OperatorError as error:
         raise AirflowFailException(str(error)) from None
-
-
-def _alert(alerts_of: Any, artifact: Path) -> None:
-    from loaders import alerts, settings
-
-    if artifact.exists():  # dbt may have failed before it had anything to say: then the task fails
-        alerts.notify(settings.from_environment(), *alerts_of(json.loads(artifact.read_text())))

@@ -113,7 +113,7 @@ def _environment(settings: Mapping[str, str]) -> dict[str, str]:
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(where / "logs"),
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",  # seconds that a task may wait for the next look
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",  # seconds after which a killed task has failed
-        # Seconds for which a worker may sleep before it sees that its task has ended: the default, 5, keeps it from the next.
+        # Seconds for which a worker may sleep before it sees that its task has ended and takes the next (default: 5).
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__COSMOS__ENABLE_CACHE_DBT_YAML_SELECTORS": "False",  # it would read the database for each DAG

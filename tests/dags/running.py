@@ -46,17 +46,20 @@ class Airflow:
     def password(self) -> str:
         return json.loads(self.file("airflow/passwords.json"))["admin"]
 
+    @cached_property
+    def token(self) -> str:
+        login = {"username": "admin", "password": self.password}
+        return requests.post(f"{self.url}/auth/token", json=login, timeout=30).json()["access_token"]
+
     def file(self, name: str) -> str:
         return (self.folder / ".sandbox" / name).read_text()
 
     def ask(self, method: str, path: str, **document: Any) -> dict[str, Any]:
-        login = {"username": "admin", "password": self.password}
-        token = requests.post(f"{self.url}/auth/token", json=login, timeout=30).json()["access_token"]
         answer = requests.request(
             method,
             f"{self.url}/api/v2/dags/{path}",
             json=document or None,
-            headers={"Authorization": f"Bearer {token}"},
+            headers={"Authorization": f"Bearer {self.token}"},
             timeout=30,
         )
         assert answer.ok, answer.text
@@ -79,7 +82,7 @@ class Airflow:
         deadline = time.monotonic() + PATIENCE
         while not (found := condition()):
             assert time.monotonic() < deadline, f"waited in vain until {what}"
-            time.sleep(0.3)
+            time.sleep(0.5)
         return found
 
     def end(self, run: str, dag: str = "lakehouse") -> str:
