@@ -3,6 +3,8 @@
 import logging
 import sys
 import time
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import psutil
@@ -21,8 +23,12 @@ PEOPLE, QUICK_PEOPLE = 20_000, 200
 ROUNDS = 3
 IDLE_SECONDS = 20.0
 WALL_SECONDS, CPU_RATIO = 60, 4
-PLAIN, BASH, OURS = "plain loaders and dbt build", "a DAG of BashOperators", "our DAG"
-# The cheapest DAG that does the same: three commands, and none of dbt's nodes to be seen.
+ALONE, PLAIN = "dbt build alone, as typed", "the DAG's commands, plain"
+BASH, OURS = "the same in BashOperators", "our DAG"
+# As in the DAG: unit tests test the code and not the data, and how fresh the sources are is asked too.
+BUILD = [*DBT, "build", "--exclude-resource-type", "unit_test"]
+FRESHNESS = [*DBT, "source", "freshness"]
+# The cheapest DAG that does the same, with none of dbt's nodes to be seen.
 BASH_DAG = f"""
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
@@ -34,7 +40,7 @@ with DAG("bash", schedule=None):
     ]
     landings >> BashOperator(
         task_id="build",
-        bash_command="{DBT[0]} build --exclude-resource-type unit_test --target-path $HOME/target",
+        bash_command="export DBT_TARGET_PATH=$HOME/target; {" ".join(FRESHNESS)}; {" ".join(BUILD)}",
         append_env=True,
     )
 """
@@ -47,9 +53,10 @@ def run(work: Path, *, quick: bool) -> Section:
     airflow = running.start(folder, people=people, schedule=None, more={"bash.py": BASH_DAG})
     try:
         dag_run(airflow, "lakehouse")  # the first lands and builds all, and fills dbt's cache
-        costs = {PLAIN: [], BASH: [], OURS: []}
+        costs = {ALONE: [], PLAIN: [], BASH: [], OURS: []}
         for _ in range(1 if quick else ROUNDS):  # in turns: what else the machine does hits all alike
-            costs[PLAIN].append(plain(airflow))
+            costs[ALONE].append(plain(airflow, [*DBT, "build"]))
+            costs[PLAIN].append(plain(airflow, FRESHNESS, BUILD))
             costs[BASH].append(dag_run(airflow, "bash"))
             costs[OURS].append(dag_run(airflow, "lakehouse"))
         reading = read(airflow)
@@ -63,13 +70,13 @@ def run(work: Path, *, quick: bool) -> Section:
     return report({name: typical(found) for name, found in costs.items()}, reading, idle_cpu, idle_memory)
 
 
-def plain(airflow: Airflow) -> Cost:
-    """The same commands, one after the other, without Airflow."""
+def plain(airflow: Airflow, *commands: list[str]) -> Cost:
+    """Land, then run these commands one after the other; of a single command only its own cost counts."""
     write(airflow)
-    commands = [[*LOADERS, "disney"], [*LOADERS, "users"], [*DBT, "build", "--exclude-resource-type", "unit_test"]]
     environment = airflow.settings | {"DBT_TARGET_PATH": str(airflow.folder / "target")}
-    disney, users, build = (measure(command, environment, airflow.folder).cost for command in commands)
-    return disney + users + build
+    landings = [measure([*LOADERS, source], environment, airflow.folder).cost for source in ("disney", "users")]
+    costs = [measure(command, environment, airflow.folder).cost for command in commands]
+    return reduce(add, costs if len(commands) == 1 else [*landings, *costs])
 
 
 def dag_run(airflow: Airflow, dag: str) -> Cost:
@@ -115,12 +122,12 @@ def cpu_seconds(airflow: Airflow) -> float:
 
 
 def report(costs: dict[str, Cost], reading: tuple[float, float], idle_cpu: float, idle_memory: float) -> Section:
-    commands, ours = costs[PLAIN], costs[OURS]
-    ratio = ours.cpu / commands.cpu
+    alone, commands, ours = costs[ALONE], costs[PLAIN], costs[OURS]
+    ratio = ours.cpu / alone.cpu
     whole, imported = reading
     return Section(
         f"A run of the DAG with {NEW_CHANGES} new changes",
-        ("what", "s", "of plain", "CPU s", "of plain"),
+        ("what", "s", "of the plain commands", "CPU s", "of the plain commands"),
         [
             (
                 name,
@@ -133,7 +140,7 @@ def report(costs: dict[str, Cost], reading: tuple[float, float], idle_cpu: float
         ],
         [
             Target(f"a whole run within {WALL_SECONDS} s", f"{ours.wall:.0f} s", ours.wall <= WALL_SECONDS),
-            Target(f"at most {CPU_RATIO}x the CPU seconds of plain", f"{ratio:.1f}x", ratio <= CPU_RATIO),
+            Target(f"at most {CPU_RATIO}x the CPU seconds of `dbt build` alone", f"{ratio:.1f}x", ratio <= CPU_RATIO),
         ],
         [
             f"Reading `dags/lakehouse.py` costs {whole:.1f} CPU s in a new process, {imported:.1f} of them to import "

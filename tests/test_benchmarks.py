@@ -10,7 +10,12 @@ from benchmarks import report
 from benchmarks.measure import Cost, measure, typical
 from benchmarks.world import environment
 
-READERS = {"users": "dlt, ConnectorX", "disney": "dlt, rest_api", "cycle": "| 2 | 1,200 |"}
+READERS = {
+    "users": "dlt, ConnectorX",
+    "disney": "dlt, rest_api",
+    "cycle": "| 2 | 1,200 |",
+    "airflow": "| the same in BashOperators |",
+}
 
 
 @pytest.mark.parametrize("name", READERS)
