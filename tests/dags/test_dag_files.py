@@ -1,6 +1,7 @@
 """What reading the DAG files gives and costs: no scheduler runs here, and nothing but files may be touched."""
 
 import json
+import site
 import subprocess
 import sys
 from itertools import pairwise
@@ -37,7 +38,7 @@ print(json.dumps({
         "tests": getattr(task, "tests_per_model", None),
     } for task in dag.tasks},
     "seconds": seconds,
-    "loaders": importlib.util.find_spec("loaders").submodule_search_locations[0],
+    "loaders": getattr(importlib.util.find_spec("loaders"), "submodule_search_locations", None),
     "imported": sorted(set(sys.modules) - before),
     "dbt": sorted(name for name in sys.modules if name.split(".")[0] in ("dbt", "duckdb")),
 }))
@@ -46,8 +47,10 @@ PARSE_SECONDS = 2.0  # of CPU, for the file itself; Airflow's and Cosmos's own i
 
 
 def read(name: str, environment: dict[str, str], folder: Path = ROOT / "dags") -> dict[str, Any]:
-    command = [sys.executable, "-c", READ, str(folder), name]
-    done = subprocess.run(command, env=environment, cwd=environment["HOME"], capture_output=True, text=True)
+    # Without site's .pth files, one of which puts this repository on the path.
+    command = [sys.executable, "-B", "-S", "-c", READ, str(folder), name]
+    packages = {"PYTHONPATH": site.getsitepackages()[0]}
+    done = subprocess.run(command, env=environment | packages, cwd=environment["HOME"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -30,7 +30,7 @@ def test_the_dag_files_read_from_the_bundle_as_mwaa_would(
     environment = base | dict(line.split("=", 1) for line in env.splitlines() if not line.startswith(("PWD", "_=")))
     found = read(name, environment, bundled / "dags")
     assert found["dag"]["dag_id"] == name
-    assert found["loaders"] == str(bundled / "dags/loaders")
+    assert found["loaders"] == [str(bundled / "dags/loaders")]
 
 
 def test_each_requirement_is_held_to_the_version_of_the_lock(bundled: Path) -> None:

@@ -164,7 +164,7 @@ def test_the_standby_finds_a_primary_that_has_moved(home: Path):
     port = servers.ports["primary"]
     psutil.Process(main_pid(servers, "primary")).kill()
     standby = main_pid(servers, "standby")
-    while not postgres._is_free(port):
+    while not postgres.is_free(port):
         pass
     with socket.create_server(("127.0.0.1", port)):
         servers = postgres.start(home)
