@@ -10,7 +10,6 @@ import base64
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -28,7 +27,6 @@ PARTS = {
     "airflow-dag-processor": ["dag-processor"],
     "airflow-triggerer": ["triggerer", "--skip-serve-logs"],
 }
-PORT = 8080  # where it is free, else any other
 PATIENCE = 120  # seconds
 POOL = "dbt"  # of one slot: see dags/lakehouse_dbt.py
 
@@ -37,12 +35,13 @@ class AirflowError(RuntimeError):
     """Airflow did not start; the message says where to look."""
 
 
-def start(settings: Mapping[str, str]) -> str:
+def start(settings: Mapping[str, str], port: int) -> str:
     """Deploy the DAGs, start all parts that do not run, and return once DAGs are scheduled: where it is, who logs in.
 
-    `settings` are those of the loaders and dbt. Does nothing where all runs. Raises AirflowError.
+    `settings` are those of the loaders and dbt; another port is taken where `port` is not free. Does nothing where all
+    runs. Raises AirflowError.
     """
-    environment = _environment(settings)
+    environment = _environment(settings, port)
     _run("db", environment, BIN / "airflow", "db", "migrate")
     _run("pool", environment, BIN / "airflow", "pools", "set", POOL, "1", "one dbt at a time")
     deploy(environment)
@@ -50,8 +49,11 @@ def start(settings: Mapping[str, str]) -> str:
         processes.start(name, [BIN / "airflow", *command], environment)
     url = environment["AIRFLOW__API__BASE_URL"]
     deadline = time.monotonic() + PATIENCE
-    while missing := _unhealthy(url):
+    while True:
+        missing = _unhealthy(url)
         dead = [name for name in PARTS if not processes.running(name)]
+        if not missing and not dead:
+            break
         if dead or time.monotonic() > deadline:
             name = (dead or list(PARTS))[0]
             raise AirflowError(f"Airflow did not start ({', '.join(missing)}): see {processes.log(name)}")
@@ -84,10 +86,10 @@ def folder() -> Path:
     return home() / "airflow"
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def _environment(settings: Mapping[str, str], port: int) -> dict[str, str]:
     """What every part runs with: the settings, their paths absolute, and our configuration of Airflow below them."""
     where = folder()
-    kept = _kept()
+    kept = _kept(port)
     url = f"http://127.0.0.1:{kept['port']}"
     database = postgres.create_database(postgres.start(where, standby=False), "airflow").app_dsn
     database = database.replace("postgresql://", "postgresql+psycopg://")
@@ -131,32 +133,26 @@ def _environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {**ours, **settings, **resolved}
 
 
-def _kept() -> dict:
-    """The port and the secrets that are made at the first start."""
+def _kept(port: int) -> dict:
+    """The secrets, made at the first start, and the port, which changes only where another program has taken it."""
     path = folder() / "airflow.json"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = {
-            "port": _free_port(),
+    if path.exists():
+        kept = json.loads(path.read_text())
+    else:
+        kept = {
+            "port": port,
             "secret_key": secrets.token_hex(32),
             "jwt_secret": secrets.token_hex(64),
             "fernet_key": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         }
-        draft = path.with_suffix(".new")
-        draft.touch(0o600)
-        draft.write_text(json.dumps(made))
-        draft.replace(path)
-    return json.loads(path.read_text())
-
-
-def _free_port() -> int:
-    for port in (PORT, 0):
-        try:
-            with socket.create_server(("127.0.0.1", port)) as listener:
-                return listener.getsockname()[1]
-        except OSError:
-            continue
-    raise AirflowError("no port is free")
+    if not processes.running("airflow-api-server") and not (kept["port"] and postgres.is_free(kept["port"])):
+        kept["port"] = postgres.free_port()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".new")
+    draft.touch(0o600)
+    draft.write_text(json.dumps(kept))
+    draft.replace(path)
+    return kept
 
 
 def _unhealthy(url: str) -> list[str]:

@@ -264,7 +264,7 @@ def _run(servers: Servers, server: str) -> None:
         if _pid(data):  # after a reboot another program has the old process id: PostgreSQL would take it for a server
             (data / "postmaster.pid").unlink()
         if not is_free(servers.ports.get(server)):
-            servers.ports[server] = _free_port()
+            servers.ports[server] = free_port()
             _save(servers)
         _configure(servers, server)
         with contextlib.suppress(PostgresError):
@@ -336,7 +336,8 @@ def _alive(data: Path) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 on which nobody listens now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
 

@@ -26,6 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     schedule = subparsers.add_parser("airflow", help="start Airflow, and what its settings do not name of the world")
     schedule.add_argument("--people", type=int, default=20_000, help="how many people an empty table gets")
     schedule.add_argument("--per-day", type=float, default=150_000, help="changes that the application writes a day")
+    schedule.add_argument("--port", type=int, default=8080, help="on 127.0.0.1, or any other where it is taken")
     schedule.set_defaults(run=_airflow)
     down = subparsers.add_parser("down", help="stop all of it; PostgreSQL's and Airflow's data stay")
     down.set_defaults(run=_down)
@@ -70,7 +71,7 @@ def _airflow(args: argparse.Namespace) -> int:
         environment["DISNEY_API_URL"] = _start_api()
     key = [sys.executable, "-m", "loaders", "key"]
     subprocess.run(key, env=environment | new_masking_key(environment), stdout=subprocess.DEVNULL, check=True)
-    print(airflow.start(environment))
+    print(airflow.start(environment, args.port))
     return 0
 
 

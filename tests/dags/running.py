@@ -166,5 +166,5 @@ def start(
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
     }
     airflow = Airflow(folder, environment)
-    airflow.sandbox("airflow", "--people", str(people), "--per-day", "1")
+    airflow.sandbox("airflow", "--people", str(people), "--per-day", "1", "--port", "0")
     return airflow
