@@ -20,7 +20,7 @@ QUICK_ROUNDS = {2_000: 1}
 CHANGES_PER_SECOND = 80_000
 MEGABYTES = 150
 
-ARROWS_OWN = {"ARROW_DEFAULT_MEMORY_POOL": "mimalloc"}
+ARROWS_OWN = {"MIMALLOC_PURGE_DELAY": "10"}
 
 OURS, DLT_CONNECTORX, DLT = "our loader", "dlt, ConnectorX", "dlt, its default (SQLAlchemy)"
 
@@ -65,7 +65,7 @@ def read_changes(work: Path, database: Database, changes: int, times: int) -> li
     }
     readings = []
     for name, command in commands.items():
-        allocator = {} if name == OURS else ARROWS_OWN  # which importing our package would replace
+        allocator = {} if name == OURS else ARROWS_OWN  # which importing our package would change
         runs = [
             measure(command, lake | allocator, folder(work, f"{name} {number}")) for number, lake in enumerate(lakes)
         ]
