@@ -67,4 +67,4 @@ $(READY): requirements.lock Makefile
 .PHONY: lock
 lock:  ## Resolve requirements.lock anew from pyproject.toml
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --all-extras --no-annotate --no-header \
-	  --no-emit-index-url pyproject.toml --output-file requirements.lock
+	  pyproject.toml --output-file requirements.lock
