@@ -30,6 +30,7 @@ bench: $(READY)  ## Measure speed and memory beside named alternatives
 
 .PHONY: docs
 docs: $(READY)  ## Serve the dbt docs site on 127.0.0.1:8080 (DOCS_PORT=…: on another port)
+	@mkdir -p lake  # for DuckDB's file, also before anything has landed
 	$(VENV)/bin/dbt docs generate
 	$(VENV)/bin/dbt docs serve --host 127.0.0.1 --port $(DOCS_PORT) --no-browser
 

@@ -113,12 +113,14 @@ def _environment(settings: Mapping[str, str], port: int) -> dict[str, str]:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": database,
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(where / "logs"),
-        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",  # seconds that a task may wait for the next look
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",  # seconds that a task may wait for the next look
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",  # seconds after which a killed task has failed
         # Seconds for which a worker may sleep before it sees that its task has ended and takes the next (default: 5).
         "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__COSMOS__ENABLE_CACHE_DBT_YAML_SELECTORS": "False",  # it would read the database for each DAG
+        # A copy of a producer's results for its next try, written anew after each node of dbt: a producer has one try.
+        "AIRFLOW__COSMOS__ENABLE_WATCHER_RELIABLE_RETRY": "False",
         "AIRFLOW__COSMOS__DBT_DOCS_PROJECTS": json.dumps({"lakehouse": {"dir": docs, "name": "Lakehouse"}}),
         "DBT_MANIFEST": str(where / "dbt" / "manifest.json"),
     }

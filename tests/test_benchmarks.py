@@ -14,11 +14,15 @@ READERS = {
     "users": "dlt, ConnectorX",
     "disney": "dlt, rest_api",
     "cycle": "| 2 | 1,200 |",
+    "airflow": "| the same in BashOperators |",
 }
 
 
+AIRFLOW = pytest.param("airflow", marks=pytest.mark.xdist_group("airflow"))  # no two of them side by side
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", [*(name for name in READERS if name != "airflow"), AIRFLOW])
 def test_a_quick_run_writes_its_table_between_its_markers(name: str, tmp_path: Path) -> None:
     output = tmp_path / "figures.md"
     output.write_text(f"before\n<!-- figures of {name}: begin -->\nold\n<!-- figures of {name}: end -->\nafter\n")

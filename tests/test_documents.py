@@ -6,12 +6,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 import urllib.request
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
+
+pytestmark = pytest.mark.xdist_group("clone")  # one after the other in one copy, so one worker
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -20,7 +20,7 @@ ELSEWHERE = {
     "make test": "this very run",
     "make lint": ".ci/run",
     "make bench": "tests/test_benchmarks.py, at a small size",
-    "make docs": "the test below",
+    "make docs": "a test below",
     "make airflow": "tests/dags/test_airflow.py, by the command behind it",
 }
 
@@ -59,6 +59,33 @@ def environment(clone: Path) -> dict[str, str]:
     }
 
 
+def test_make_docs_serves_the_site_on_loopback_before_there_is_a_lake(clone: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        ["make", "docs", f"DOCS_PORT={port}"],
+        cwd=clone,
+        env=environment(clone),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    said = ""
+    try:
+        for line in process.stdout:
+            said += line
+            if f"Serving docs at {port}" in line:
+                break
+        else:
+            pytest.fail(said)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+            assert b"<title>dbt Docs</title>" in answer.read()
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
 @pytest.mark.timeout(600)
 def test_every_command_of_the_documents_works(clone: Path) -> None:
     written = blocks()
@@ -76,42 +103,6 @@ def test_a_second_demo_lands_only_what_is_new(clone: Path) -> None:
     assert re.search(r"snapshot or changes\W+0\W+nothing new", done.stdout), done.stdout
     assert re.search(r"changes\W+1,000\W+[0-9A-F]{16}-[0-9A-F]{16}", done.stdout), done.stdout
     assert still_running(clone) == []
-
-
-def test_make_docs_serves_the_site_on_loopback(clone: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = ["make", "docs", f"DOCS_PORT={port}"]
-    process = subprocess.Popen(
-        command,
-        cwd=clone,
-        env=environment(clone),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        for line in process.stdout:
-            if f"Serving docs at {port}" in line:
-                break
-        assert b"<title>dbt Docs</title>" in first_answer(f"http://127.0.0.1:{port}/")
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=30)
-
-
-def first_answer(url: str) -> bytes:
-    """The body at an address on which a server is about to listen: dbt says so a moment too early."""
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
-                return answer.read()
-        except URLError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
 
 
 def still_running(folder: Path) -> list[str]:
