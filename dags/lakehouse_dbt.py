@@ -8,7 +8,7 @@ its own node.
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from airflow.sdk import BaseOperator, TaskGroup
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
@@ -37,6 +37,14 @@ def profile(target: str) -> ProfileConfig:
     return ProfileConfig(profile_name="lakehouse", target_name=target, profiles_yml_filepath=PROFILES)
 
 
+def as_first_try(context: dict[str, Any]) -> None:
+    """Let who clears a run have it built again: on a second try Cosmos skips a producer, and a sensor runs dbt itself.
+
+    It means to keep two builds apart, which the pool does here.
+    """
+    context["ti"].try_number = 1
+
+
 def build_group(selector: str, target: str, *, freshness: bool = False) -> Group:
     """What `dbt build --selector ... --target ...` builds and tests, a task for each model, seed and model's tests.
 
@@ -59,13 +67,19 @@ def build_group(selector: str, target: str, *, freshness: bool = False) -> Group
                 "pool": POOL,
                 "indirect_selection": "buildable",  # a test of two layers waits until both are built
                 "dbt_cmd_flags": ["--exclude-resource-type", "unit_test"],  # they test the code, not the data
+                "pre_execute": as_first_try,
                 "callback": alerts_of_build,
                 "freshness_callback": alerts_of_freshness,
                 "on_failure_callback": alert_of_failed_task,
             },
         ),
         # One alert for a build, by its producer, and none by each of the tasks that watch it.
-        operator_args={"trigger_rule": "all_done", "install_deps": False, "on_failure_callback": None},
+        operator_args={
+            "trigger_rule": "all_done",
+            "install_deps": False,
+            "on_failure_callback": None,
+            "pre_execute": as_first_try,
+        },
     )
     producer = group.children[f"{selector}.dbt_producer_watcher"]
     for task in group.iter_tasks():

@@ -68,6 +68,10 @@ class Airflow:
     def trigger(self, dag: str = "lakehouse", **conf: Any) -> str:
         return self.ask("POST", f"{dag}/dagRuns", logical_date=None, conf=conf)["dag_run_id"]
 
+    def clear(self, run: str, dag: str = "lakehouse") -> None:
+        """Have all of a past run done again."""
+        self.ask("POST", f"{dag}/dagRuns/{run}/clear", dry_run=False)
+
     def run(self, run: str, dag: str = "lakehouse") -> dict[str, Any]:
         return self.ask("GET", f"{dag}/dagRuns/{run}")
 
