@@ -1,8 +1,15 @@
-{{ config(materialized='incremental', unique_key='user_key', on_schema_change='fail') }}
+{{ config(
+    materialized='incremental',
+    unique_key='user_key',
+    on_schema_change='fail',
+    pre_hook="{{ delete_other_keys() }}",
+) }}
+
+{%- set known_key = key_in_use(this) %}
 
 with users as (
     select * from {{ ref('users') }}
-    {%- if is_incremental() %}
+    {%- if is_incremental() and known_key is not none %}
     {%- set is_recent = "load_date >= date '" ~ landed_since(this) ~ "'" %}
     -- found by two narrow columns, then read: the few new rows lie among millions
     where
@@ -15,6 +22,10 @@ with users as (
 
 masking_key as (
     select * from {{ source('vault', 'masking_key') }}
+    {%- if known_key is not none %}
+    -- so that a rotation in the midst of this run adds no row of another key
+    where key_id = '{{ known_key }}'
+    {%- endif %}
 )
 
 select
