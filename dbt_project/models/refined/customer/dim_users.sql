@@ -46,13 +46,7 @@ select
     {{ birth_year('users.birth_date') }} as birth_year,
     {{ age_band('users.birth_date', 'users.updated_at') }} as age_band,
     users.state_code,
-    case
-        when users.monthly_income < 2000 then '0-1999'
-        when users.monthly_income < 5000 then '2000-4999'
-        when users.monthly_income < 10000 then '5000-9999'
-        when users.monthly_income < 20000 then '10000-19999'
-        when users.monthly_income >= 20000 then '20000+'
-    end as income_band,
+    {{ income_band('users.monthly_income') }} as income_band,
     users.status,
     cast(date_trunc('month', users.created_at) as date) as created_month,
 
