@@ -37,7 +37,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=lambda options, config: users.land(config, resnapshot=options.resnapshot))
 
     command = commands.add_parser("key", help="write the masking key's table to the vault")
-    command.set_defaults(run=lambda options, config: key.write(config))
+    command.add_argument(
+        "--rotate",
+        action="store_true",
+        help="put the given key in the place of the vault's; the next dbt build makes all pseudonyms anew with it",
+    )
+    command.set_defaults(run=lambda options, config: key.write(config, rotate=options.rotate))
 
     command = commands.add_parser("compact", help="make one file of each closed day of raw that has several")
     command.add_argument(

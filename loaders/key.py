@@ -3,57 +3,74 @@
 The row holds HMAC's two pads (RFC 2104, section 2) rather than the key, because SQL engines have SHA-256 but no HMAC:
 a pseudonym is sha256(outer_pad || sha256(inner_pad || value)). Who can read the pads can make pseudonyms, so the
 table is as secret as the key.
+
+A rotation puts another key in its place. The former one stays in the vault, out of the table's folder, so that no
+engine reads it: the erasure ledger names people by the pseudonyms of the key of their day, and nothing else needs it.
+Which key made a pseudonym stands beside it in refined (`key_id`).
 """
 
 import hashlib
 import hmac
 import io
+import logging
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from loaders.errors import OperatorError, TransientError
-from loaders.lake import open_lake
+from loaders.lake import Lake, open_lake
 from loaders.raw import Landed
 from loaders.settings import Settings
 
+log = logging.getLogger(__name__)
+
 TABLE = "masking_key"
 KEY = f"{TABLE}/masking_key.parquet"
+RETIRED = "retired_masking_keys"  # one file for each key that was in use once, of the same one row
 MINIMUM_BYTES = 32  # NIST SP 800-107: a key as long as the digest
 BLOCK_BYTES = hashlib.sha256().block_size
 SCHEMA = pa.schema([(name, pa.string()) for name in ("key_id", "inner_pad", "outer_pad")])
 
 
-def write(settings: Settings) -> Landed:
+def write(settings: Settings, *, rotate: bool = False) -> Landed:
     """Write the key's table once; a second call with the same key, or with none at hand, changes nothing.
 
-    Raises OperatorError for a key that is absent, short or not hex, and where the vault holds another key: every
-    pseudonym already made depends on that one.
+    With `rotate` the given key takes the place of the vault's. Killed anywhere, the vault has one of the two, and the
+    same call again ends in the same state.
+
+    Raises OperatorError for a key that is absent, short or not hex, and without `rotate` where the vault holds another
+    key: every pseudonym already made depends on that one.
     """
     vault = open_lake(settings.vault_uri, kms_key_id=settings.vault_kms_key_id, private=True)
     with vault.lock(TABLE):
         found = vault.read(KEY)
         given = _given_key(settings)
-        if found is None and given is None:
+        if given is None and (rotate or found is None):
             raise OperatorError(
-                "the vault has no masking key yet: set MASKING_KEY to 32 random bytes or more in hex "
-                "(`openssl rand -hex 32`), or MASKING_KEY_SECRET_ID to a Secrets Manager id that holds them"
+                f"{'no new key was given' if rotate else 'the vault has no masking key yet'}: set MASKING_KEY to 32 "
+                "random bytes or more in hex (`openssl rand -hex 32`), or MASKING_KEY_SECRET_ID to a Secrets Manager "
+                "id that holds them, and run this again"
             )
+        landed = Landed(table=TABLE)
         if given is not None:
-            row = pads(given)
-            if found is None:
-                body = io.BytesIO()
-                pq.write_table(pa.Table.from_pylist([row], SCHEMA), body)
-                vault.write(KEY, body.getvalue(), expected=None)
-                return Landed(table=TABLE, batch_id=row["key_id"], rows=1, bytes=body.tell())
-            held = pq.read_table(io.BytesIO(found[0])).to_pylist()[0]
-            if held["key_id"] != row["key_id"]:
+            row, held = pads(given), _row(vault, found[0]) if found else None
+            if held and held["key_id"] != row["key_id"] and not rotate:
                 raise OperatorError(
                     f"the vault holds key {held['key_id']}, the settings give key {row['key_id']}: all pseudonyms "
-                    "in refined were made with the vault's key. Unset MASKING_KEY and MASKING_KEY_SECRET_ID to go on"
+                    "in refined were made with the vault's key. Unset MASKING_KEY and MASKING_KEY_SECRET_ID to go on "
+                    "with it, or have all of them made anew with the other: `python -m loaders key --rotate`"
                 )
-    return Landed(table=TABLE)
+            if held is None or held["key_id"] != row["key_id"]:
+                if held:
+                    _retire(vault, held)
+                body = _table(row)
+                vault.write(KEY, body, expected=found and found[1])
+                landed = Landed(table=TABLE, batch_id=row["key_id"], rows=1, bytes=len(body))
+            if rotate:
+                vault.delete([_retired(row["key_id"])])  # a key that is in use again
+                log.info("the vault's key is %s: the next `dbt build` makes what another key made anew", row["key_id"])
+    return landed
 
 
 def pads(key: bytes) -> dict[str, str]:
@@ -64,6 +81,31 @@ def pads(key: bytes) -> dict[str, str]:
         "inner_pad": bytes(byte ^ 0x36 for byte in block).hex(),
         "outer_pad": bytes(byte ^ 0x5C for byte in block).hex(),
     }
+
+
+def _row(vault: Lake, body: bytes) -> dict[str, str]:
+    try:
+        [row] = pq.read_table(io.BytesIO(body), schema=SCHEMA).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise OperatorError(f"{vault.uri}/{KEY} is not what this loader wrote: restore it") from error
+    return row
+
+
+def _table(row: dict[str, str]) -> bytes:
+    body = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([row], SCHEMA), body)
+    return body.getvalue()
+
+
+def _retired(key_id: str) -> str:
+    return f"{RETIRED}/{key_id}.parquet"
+
+
+def _retire(vault: Lake, row: dict[str, str]) -> None:
+    """Keep a key's row among the retired ones, where a run that was killed has not done so before."""
+    key = _retired(row["key_id"])
+    if vault.read(key) is None:
+        vault.write(key, _table(row), expected=None)
 
 
 def _given_key(settings: Settings) -> bytes | None:

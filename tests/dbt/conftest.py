@@ -65,3 +65,14 @@ def query(lake: Path) -> Callable[..., list[tuple]]:
             return connection.execute(sql, parameters).fetchall()
 
     return run
+
+
+@pytest.fixture
+def write(lake: Path) -> Callable[[str], None]:
+    """`write("update ...")` on the test's DuckDB file, after dbt has let go of it."""
+
+    def run(sql: str) -> None:
+        with duckdb.connect(str(lake / "warehouse.duckdb")) as connection:
+            connection.execute(sql)
+
+    return run

@@ -307,13 +307,16 @@ def test_changes_are_counted_in_whole_windows(build: Callable[..., None], query:
 
 def test_states_are_counted_and_an_average_needs_ten(build: Callable[..., None], query: Query) -> None:
     people = [row(number, uf="SP", status="ativo", renda_mensal=str(number)) for number in range(1, 11)]
-    people += [row(11, uf="PE", status="inativo", renda_mensal="5000"), row(12, uf="ZZ"), row(13), row(14, uf="SP ")]
+    people += [
+        row(11, uf="SP "),
+        *[row(number, uf="PE", status="inativo", renda_mensal="5000") for number in range(12, 18)],
+    ]
+    people += [row(18, uf="ZZ"), row(19, uf="AC"), *[row(number) for number in range(20, 25)]]
     build([Event("c", 10, number, after=person) for number, person in enumerate(people)])
     assert query("from refined.mart_users_by_state order by state_code") == [
-        ("PE", "Pernambuco", "Nordeste", 1, 0, 1, 0, 0, None),
-        ("SP", "São Paulo", "Sudeste", 11, 10, 0, 0, 0, Decimal("5.50")),
-        ("ZZ", None, None, 1, 0, 0, 0, 0, None),
-        ("unknown", None, None, 1, 0, 0, 0, 0, None),
+        ("PE", "Pernambuco", "Nordeste", 6, 0, 6, 0, 0, None),
+        ("SP", "São Paulo", "Sudeste", 11, None, 0, 0, 0, Decimal("5.50")),
+        ("other", None, None, 7, 0, 0, 0, 0, None),
     ]
 
 

@@ -1,9 +1,13 @@
-"""The vault's key table: what is refused, what is written, and that writing it twice changes nothing."""
+"""The vault's key table: what is refused, what is written, that writing it twice changes nothing, and its rotation."""
 
 import hashlib
 import hmac
+import io
+import itertools
 import stat
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pyarrow.parquet as pq
@@ -12,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loaders import key
-from loaders.errors import OperatorError
+from loaders.errors import OperatorError, TransientError
+from loaders.lake import Lake, open_lake
+from loaders.raw import Landed
 from loaders.settings import Settings, from_environment
 
 KEY = "8f" * 32
@@ -83,3 +89,121 @@ def test_the_key_comes_from_secrets_manager(vault: Path, aws: None) -> None:
     boto3.client("secretsmanager").create_secret(Name="lakehouse/key", SecretString=f"{KEY}\n")
     key.write(settings(vault, MASKING_KEY_SECRET_ID="lakehouse/key"))
     assert pq.read_table(vault / key.KEY).to_pylist() == [key.pads(bytes.fromhex(KEY))]
+
+
+# ---------- rotation
+
+
+def rows(vault: Lake) -> dict[str, list[dict[str, str]]]:
+    """All tables of the vault by their keys."""
+    return {
+        name: pq.read_table(io.BytesIO(vault.read(name)[0])).to_pylist()
+        for name in vault.keys("")
+        if name.endswith(".parquet")
+    }
+
+
+def retired(secret: str) -> str:
+    return f"{key.RETIRED}/{key.pads(bytes.fromhex(secret))['key_id']}.parquet"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def vault_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"s3://{request.getfixturevalue('bucket')}/vault" if request.param == "s3" else str(tmp_path / "vault")
+
+
+def run(uri: str, secret: str | None, *, rotate: bool = True) -> Landed:
+    return key.write(from_environment({"VAULT_URI": uri, "MASKING_KEY": secret or ""}), rotate=rotate)
+
+
+def test_a_rotation_puts_the_new_key_in_place_and_keeps_the_old_one_out_of_the_table(vault_uri: str) -> None:
+    run(vault_uri, KEY, rotate=False)
+    landed = run(vault_uri, OTHER_KEY)
+    new, old = (key.pads(bytes.fromhex(secret)) for secret in (OTHER_KEY, KEY))
+    assert (landed.batch_id, landed.rows) == (new["key_id"], 1)
+    assert rows(open_lake(vault_uri)) == {key.KEY: [new], retired(KEY): [old]}
+
+
+def test_a_rotation_to_the_key_in_use_changes_nothing(vault_uri: str) -> None:
+    run(vault_uri, KEY, rotate=False)
+    run(vault_uri, OTHER_KEY)
+    before = open_lake(vault_uri).read(key.KEY), rows(open_lake(vault_uri))
+    assert run(vault_uri, OTHER_KEY).rows == 0
+    assert (open_lake(vault_uri).read(key.KEY), rows(open_lake(vault_uri))) == before
+
+
+def test_a_rotation_of_an_empty_vault_fills_it(vault_uri: str) -> None:
+    assert run(vault_uri, KEY).rows == 1
+    assert set(rows(open_lake(vault_uri))) == {key.KEY}
+
+
+def test_a_key_that_comes_back_into_use_is_not_retired(vault_uri: str) -> None:
+    for secret in (KEY, OTHER_KEY, KEY):
+        run(vault_uri, secret)
+    assert set(rows(open_lake(vault_uri))) == {key.KEY, retired(OTHER_KEY)}
+
+
+@pytest.mark.parametrize(
+    ("secret", "message"), [(None, "no new key was given: set MASKING_KEY"), ("ab" * 31, "has 31 bytes")]
+)
+def test_a_rotation_needs_a_key_that_will_do(vault: Path, secret: str | None, message: str) -> None:
+    run(str(vault), KEY)
+    before = rows(open_lake(str(vault)))
+    with pytest.raises(OperatorError, match=message):
+        run(str(vault), secret)
+    assert rows(open_lake(str(vault))) == before
+
+
+def test_a_rotation_names_no_key_but_by_its_id(vault: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    run(str(vault), KEY)
+    landed = run(str(vault), OTHER_KEY)
+    said = f"{landed} {caplog.text}".lower()
+    pads = [key.pads(bytes.fromhex(secret)) for secret in (KEY, OTHER_KEY)]
+    secrets = [KEY, OTHER_KEY, *(row[pad] for row in pads for pad in ("inner_pad", "outer_pad"))]
+    assert pads[1]["key_id"] in said
+    assert [secret for secret in secrets if secret in said] == []
+
+
+@pytest.mark.parametrize(("step", "number"), [("write", 1), ("write", 2), ("delete", 1)])
+def test_a_rotation_that_was_killed_is_finished_by_the_next(
+    vault_uri: str, step: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed just before a step: the vault has one key or the other, never none."""
+    for secret in (OTHER_KEY, KEY):  # so that there is a file to delete too
+        run(vault_uri, secret)
+    kind = type(open_lake(vault_uri))
+    calls = itertools.count(1)
+    original = getattr(kind, step)
+
+    def killed(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == number:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(kind, step, killed)
+        run(vault_uri, OTHER_KEY)
+    [held] = rows(open_lake(vault_uri))[key.KEY]
+    assert held in [key.pads(bytes.fromhex(secret)) for secret in (KEY, OTHER_KEY)]
+    run(vault_uri, OTHER_KEY)
+    assert rows(open_lake(vault_uri)) == {
+        key.KEY: [key.pads(bytes.fromhex(OTHER_KEY))],
+        retired(KEY): [key.pads(bytes.fromhex(KEY))],
+    }
+
+
+def test_two_rotations_at_once_are_refused(vault: Path) -> None:
+    run(str(vault), KEY)
+    with open_lake(str(vault), private=True).lock(key.TABLE), pytest.raises(TransientError, match="another run holds"):
+        run(str(vault), OTHER_KEY)
+    assert set(rows(open_lake(str(vault)))) == {key.KEY}
+
+
+def test_a_vault_that_holds_something_else_is_left_alone(vault: Path) -> None:
+    path = vault / key.KEY
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"not Parquet")
+    with pytest.raises(OperatorError, match="is not what this loader wrote"):
+        run(str(vault), OTHER_KEY)
+    assert path.read_bytes() == b"not Parquet"

@@ -109,3 +109,15 @@
         when {{ age }} >= 65 then '65+'
     end
 {%- endmacro %}
+
+
+{#- The monthly income in reais as a band: '0-1999', '2000-4999', '5000-9999', '10000-19999', '20000+'.
+    Result: varchar; null stays null. #}
+{% macro income_band(monthly_income) -%}
+    case
+        {%- for below, band in [(2000, '0-1999'), (5000, '2000-4999'), (10000, '5000-9999'), (20000, '10000-19999')] %}
+        when {{ monthly_income }} < {{ below }} then '{{ band }}'
+        {%- endfor %}
+        when {{ monthly_income }} >= 20000 then '20000+'
+    end
+{%- endmacro %}

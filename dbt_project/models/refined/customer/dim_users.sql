@@ -1,8 +1,15 @@
-{{ config(materialized='incremental', unique_key='user_key', on_schema_change='fail') }}
+{{ config(
+    materialized='incremental',
+    unique_key='user_key',
+    on_schema_change='fail',
+    pre_hook="{{ delete_other_keys() }}",
+) }}
+
+{%- set known_key = key_in_use(this) %}
 
 with users as (
     select * from {{ ref('users') }}
-    {%- if is_incremental() %}
+    {%- if is_incremental() and known_key is not none %}
     {%- set is_recent = "load_date >= date '" ~ landed_since(this) ~ "'" %}
     -- found by two narrow columns, then read: the few new rows lie among millions
     where
@@ -15,6 +22,10 @@ with users as (
 
 masking_key as (
     select * from {{ source('vault', 'masking_key') }}
+    {%- if known_key is not none %}
+    -- so that a rotation in the midst of this run adds no row of another key
+    where key_id = '{{ known_key }}'
+    {%- endif %}
 )
 
 select
@@ -35,13 +46,7 @@ select
     {{ birth_year('users.birth_date') }} as birth_year,
     {{ age_band('users.birth_date', 'users.updated_at') }} as age_band,
     users.state_code,
-    case
-        when users.monthly_income < 2000 then '0-1999'
-        when users.monthly_income < 5000 then '2000-4999'
-        when users.monthly_income < 10000 then '5000-9999'
-        when users.monthly_income < 20000 then '10000-19999'
-        when users.monthly_income >= 20000 then '20000+'
-    end as income_band,
+    {{ income_band('users.monthly_income') }} as income_band,
     users.status,
     cast(date_trunc('month', users.created_at) as date) as created_month,
 

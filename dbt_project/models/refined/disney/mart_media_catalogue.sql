@@ -1,3 +1,4 @@
+{%- do require_one_key([ref('fct_character_appearances'), ref('dim_characters')]) -%}
 with appearances as (
 
     select * from {{ ref('fct_character_appearances') }}

@@ -1,0 +1,16 @@
+-- All pseudonyms in refined were made by one key: those of two never join. Shows the tables and what keys they have.
+{%- set tables = [ref('dim_users'), ref('dim_characters'), ref('fct_character_appearances')] %}
+
+with keys as (
+    {%- for table in tables %}
+    select
+        '{{ table.identifier }}' as table_name,
+        min(key_id) as least_key_id,
+        max(key_id) as greatest_key_id
+    from {{ table }}
+    {{- '\n    union all' if not loop.last }}
+    {%- endfor %}
+)
+
+select * from keys
+where (select min(every_key.least_key_id) from keys as every_key) <> (select max(every_key.greatest_key_id) from keys as every_key)
