@@ -339,6 +339,14 @@ def test_athena_tags_nothing_unless_told_to(
     assert tags_on(lake_formation, schema, STAGED, "cpf") == {STAGED: {"pii": "none"}}
 
 
+def test_a_setting_of_lake_formation_that_means_nothing_stops_dbt(
+    engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKE_FORMATION_TAGS", "yes")
+    with pytest.raises(AssertionError, match="LAKE_FORMATION_TAGS is 'yes': set it to true or false"):
+        engine("athena", "parse")
+
+
 def test_refined_alone_is_tagged_as_free_of_personal_data(engine: Callable[..., Any]) -> None:
     inline = "{% for node in graph.nodes.values() if node.resource_type == 'model' %}{{ node.name }} "
     inline += "{{ lake_formation_tags(node).tags.pii }};{% endfor %}"
