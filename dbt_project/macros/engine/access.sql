@@ -29,7 +29,7 @@
     it puts it on again. In between, the column would be open; a tag that goes stale only closes. #}
 {% macro lake_formation_tags(node) %}
     {%- set columns = {} %}
-    {%- for column in node.columns.values() if column.config.meta.pii %}
+    {%- for column in node.columns.values() if column.config.meta.pii and column.config.meta.pii.class != 'none' %}
         {%- do columns.setdefault(column.config.meta.pii.class, []).append(column.name) %}
     {%- endfor %}
     {{- return({
