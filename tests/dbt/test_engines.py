@@ -4,9 +4,10 @@ No engine runs the SQL here but DuckDB. Athena's catalogue is a moto server; Red
 it would open its socket. What the engines would say of the SQL beyond its grammar and its functions is not known here.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import pytest
@@ -43,9 +44,12 @@ DIALECTS = {"local": "duckdb", "athena": "athena", "redshift": "redshift"}
 
 
 class Cursor:
-    """Redshift's answers: it knows of refined's tables where they are `built`, and says nothing else."""
+    """Redshift's answers: it knows of refined's tables where they are `built`, tells a contract its `columns`, and says
+    nothing else. What it `heard` is kept."""
 
     built = False
+    columns: Sequence[tuple[str, int]] | None = None
+    heard: ClassVar[list[str]] = []
     rowcount = 0
     description: Sequence[tuple[str, int]] | None = None
 
@@ -55,8 +59,11 @@ class Cursor:
     def __exit__(self, *_: object) -> None: ...
 
     def execute(self, sql: str, *_: Any) -> "Cursor":
+        self.heard.append(sql)
         lists_tables = self.built and "from information_schema.tables" in sql
         self.description = [(name, 1043) for name in ("database", "name", "schema", "type")] if lists_tables else None
+        if "where false" in sql:
+            self.description = self.columns
         return self
 
     def fetchone(self) -> None: ...
@@ -234,3 +241,126 @@ def test_developers_schemas_bear_their_name(engine: Callable[..., Any], monkeypa
     nodes = [result.node for result in engine("redshift_dev", "compile").results]
     assert {node.schema for node in nodes if node.resource_type == "model"} == {"ana_refined"}
     assert any('"ana_curated"."users"' in node.compiled_code for node in nodes)
+
+
+def test_redshift_lets_the_named_readers_read_refined(
+    engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = [(name, 1043) for name in ("state_code", "state_name", "region")]
+    columns += [(f"{kind}users", 20) for kind in ("", "active_", "inactive_", "pending_", "blocked_")]
+    monkeypatch.setattr(Cursor, "columns", [*columns, ("average_income", 1700)])
+    monkeypatch.setattr(Cursor, "heard", [])
+    monkeypatch.setenv("REDSHIFT_READERS", "role:analyst, group:bi")
+    engine("redshift", "run", "--select", "mart_users_by_state")
+    granted = re.findall(r"^ *grant .*", "\n".join(Cursor.heard), re.MULTILINE)
+    assert [grant.strip("; ") for grant in granted] == [
+        'grant select on "lakehouse"."refined"."mart_users_by_state" to ROLE analyst, GROUP bi'
+    ]
+
+    capsys.readouterr()
+    engine("redshift", "run-operation", "grant_usage")
+    statement = 'grant usage on schema "refined" to ROLE analyst, GROUP bi'
+    assert capsys.readouterr().out.strip() == f"{statement};"
+    assert any(sql.endswith(statement) for sql in Cursor.heard)
+
+
+@pytest.mark.parametrize(
+    ("target", "readers"),
+    [("redshift", "role:analyst"), ("redshift", ""), ("redshift_dev", "role:analyst"), ("athena", "role:analyst")],
+)
+def test_refined_on_redshift_alone_is_granted_and_only_to_named_readers(
+    engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, target: str, readers: str
+) -> None:
+    monkeypatch.setenv("REDSHIFT_READERS", readers)
+    nodes = engine(target, "parse").nodes.values()
+    granted = {node.name for node in nodes if node.resource_type in ("model", "seed") and node.config.grants}
+    assert granted == (model_names("refined") if (target, readers) == ("redshift", "role:analyst") else set())
+
+
+STAGED = "base_customer__user_changes"
+
+
+@pytest.fixture
+def lake_formation(aws: str) -> Any:
+    """Lake Formation, which has the project's tags; some tables are falsely tagged as free of personal data."""
+    connect = {"region_name": "us-east-1", "endpoint_url": aws, "aws_access_key_id": "-", "aws_secret_access_key": "-"}
+    glue, client = boto3.client("glue", **connect), boto3.client("lakeformation", **connect)
+    boto3.client("s3", **connect).create_bucket(Bucket="lake")
+    for key in ("layer", "pii"):
+        client.create_lf_tag(TagKey=key, TagValues=["none"])
+    for schema, name in [("staging", STAGED), ("ana_staging", STAGED), ("curated", "brazilian_states")]:
+        glue.create_database(DatabaseInput={"Name": schema})
+        if name == STAGED:
+            glue.create_table(DatabaseName=schema, TableInput={"Name": name, "TableType": "VIRTUAL_VIEW"})
+        tags = [{"TagKey": "pii", "TagValues": ["none"]}]
+        client.add_lf_tags_to_resource(Resource={"Table": {"DatabaseName": schema, "Name": name}}, LFTags=tags)
+    return client
+
+
+def tags_on(lake_formation: Any, schema: str, name: str, *columns: str) -> dict[str, dict[str, str]]:
+    """The tags of a table, under its name, and of those columns that have their own."""
+    table = {"DatabaseName": schema, "Name": name}
+    found = [{"Name": name, "LFTags": lake_formation.get_resource_lf_tags(Resource={"Table": table})["LFTagsOnTable"]}]
+    if columns:
+        resource = {"TableWithColumns": {**table, "ColumnNames": columns}}
+        found += lake_formation.get_resource_lf_tags(Resource=resource).get("LFTagsOnColumns", [])
+    return {each["Name"]: {tag["TagKey"]: tag["TagValues"][0] for tag in each["LFTags"]} for each in found}
+
+
+def test_athena_tags_tables_and_their_personal_columns(
+    engine: Callable[..., Any], lake_formation: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKE_FORMATION_TAGS", "true")
+    engine("athena", "build", "--select", STAGED, "brazilian_states", "--resource-type", "model", "seed")
+    assert tags_on(lake_formation, "staging", STAGED, "full_name", "cpf", "notes", "op") == {
+        STAGED: {"layer": "staging", "pii": "undeclared"},
+        "full_name": {"pii": "name"},
+        "cpf": {"pii": "cpf"},
+        "notes": {"pii": "free_text"},
+    }
+    states = {"brazilian_states": {"layer": "curated", "pii": "undeclared"}}
+    assert tags_on(lake_formation, "curated", "brazilian_states", "state_name") == states
+
+
+@pytest.mark.parametrize(
+    ("target", "schema", "wanted"), [("athena", "staging", "false"), ("athena_dev", "ana_staging", "true")]
+)
+def test_athena_tags_nothing_unless_told_to(
+    engine: Callable[..., Any],
+    lake_formation: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    schema: str,
+    wanted: str,
+) -> None:
+    monkeypatch.setenv("LAKE_FORMATION_TAGS", wanted)
+    monkeypatch.setenv("USER", "ana")
+    engine(target, "run", "--select", STAGED)
+    assert tags_on(lake_formation, schema, STAGED, "cpf") == {STAGED: {"pii": "none"}}
+
+
+def test_a_setting_of_lake_formation_that_means_nothing_stops_dbt(
+    engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKE_FORMATION_TAGS", "yes")
+    with pytest.raises(AssertionError, match="LAKE_FORMATION_TAGS is 'yes': set it to true or false"):
+        engine("athena", "parse")
+
+
+def test_refined_alone_is_tagged_as_free_of_personal_data(engine: Callable[..., Any]) -> None:
+    inline = "{% for node in graph.nodes.values() if node.resource_type == 'model' %}{{ node.name }} "
+    inline += "{{ lake_formation_tags(node).tags.pii }};{% endfor %}"
+    compiled = engine("local", "compile", "--inline", inline).results[0].node.compiled_code
+    tags = dict(line.split() for line in compiled.strip(";").split(";"))
+    assert {name for name, tag in tags.items() if tag == "none"} == model_names("refined")
+    assert set(tags) == set().union(*map(model_names, LAYERS))
+
+
+def test_the_administrator_is_told_every_tag_that_the_project_uses(
+    engine: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine("local", "run-operation", "print_lake_formation_setup")
+    said = capsys.readouterr().out
+    values = set(re.search("--tag-key pii --tag-values (.*)", said)[1].split())
+    assert values >= {"undeclared", "none", "name", "email", "cpf", "phone", "free_text"}
+    assert "--tag-key layer --tag-values curated refined staging\n" in said
