@@ -62,7 +62,7 @@ def load(project: Path = ROOT / "dbt_project", target: Path | None = None) -> Gr
     target = target or project / "target" / "privacy"
     with TemporaryDirectory() as empty, _settings(empty):
         manifest = _compiled(project, target)
-        sources = [node for node in manifest["sources"].values()]
+        sources = list(manifest["sources"].values())
         expansions, functions = _expansions(project, target, manifest, sources)
         _make_tables(Path(empty, "warehouse.duckdb"), manifest)
         going_on = _compiled(project, target)
@@ -161,7 +161,8 @@ def _expansions(
         names = [argument["name"] for argument in macros[mask]["arguments"] if argument["name"] != "key"]
         placeholders = ", ".join(f"'{PLACEHOLDER}{name}'" for name in names)
         calls.append(f"{{{{ {mask}({placeholders}) }}}} as {mask}")
-    reads = [f"(select 1 from {{{{ source('{node['source_name']}', '{node['name']}') }}}})" for node in sources]
+    names = [f"'{node['source_name']}', '{node['name']}'" for node in sources]
+    reads = [f"(select 1 from {{{{ source({name}) }}}})" for name in names]  # noqa: S608 (names from the sources' ymls)
     inline = f"select {', '.join([*calls, *reads])}"
     sql = _dbt(project, target, "compile", "--inline", inline).results[0].node.compiled_code
     projections = sqlglot.parse_one(sql, dialect=DIALECT).expressions

@@ -1,8 +1,9 @@
 """Column-level lineage of one query: which personal values each of its columns holds, and what masked them on the way.
 
 A trace is one personal column's value on its way. It goes from a column to whatever an expression makes of it; it ends
-nowhere, but a mask or a breaker that it passes is written on it. What only decides which rows there are (joins, filters,
-groups, orders) carries no value and leaves no trace. What cannot be understood raises Unreadable: never "no lineage".
+nowhere, but a mask or a breaker that it passes is written on it. What only decides which rows there are (joins,
+filters, groups, orders) carries no value and leaves no trace. What cannot be understood raises UnreadableError, for
+it is not the same as no lineage.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ DIALECT = "duckdb"
 
 TRUTH_VALUES = (exp.Predicate, exp.Connector, exp.Not, exp.RegexpLike, exp.StartsWith, exp.Contains, exp.Exists)
 COUNTS = (exp.Count, exp.CountIf, exp.ApproxDistinct)
+COUNTS_BY_NAME = {"generate_subscripts"}  # places in an array
 MEANS = (exp.Sum, exp.Avg, exp.Stddev, exp.StddevPop, exp.StddevSamp, exp.Variance, exp.VariancePop)
 # What hands a value on as it is, but for its type, case and outer spaces, or picks one of several.
 SAME_VALUE = (
@@ -228,7 +230,10 @@ class _Query:
             if not projection.alias_or_name or projection.is_star:
                 raise UnreadableError(f"the column {projection.sql(DIALECT)[:80]} has no name")
             found = self.expression(projection, scope, ctes, guarded)
-            columns[projection.alias_or_name.lower()] = self._stepped(found, projection, within)
+            name = projection.alias_or_name.lower()
+            while name in columns:  # a union goes by places, so none may be lost
+                name += "_1"
+            columns[name] = self._stepped(found, projection, within)
         return columns
 
     def _stepped(self, traces: Traces, projection: exp.Expr, within: str) -> Traces:
@@ -317,7 +322,7 @@ class _Query:
             return _union(self.query(node, ctes, scope).values())
         if isinstance(node, TRUTH_VALUES):
             return self._condition(node, scope, ctes)
-        if isinstance(node, COUNTS):
+        if isinstance(node, COUNTS) or _name(node) in COUNTS_BY_NAME:
             return self._masked_children(node, "count", scope, ctes)
         if isinstance(node, MEANS):
             return self._masked_children(node, "mean of a group" if guarded else "mean of any group", scope, ctes)
@@ -391,11 +396,12 @@ def _bears_out(condition: exp.Expr) -> bool:
 
 
 def _hands_on(node: exp.Expr) -> bool:
-    if isinstance(node, exp.Array | exp.Coalesce):
-        return True
-    if isinstance(node, exp.Anonymous):
-        return node.name.lower() in SAME_VALUE_BY_NAME
-    return isinstance(node, SAME_VALUE)
+    return isinstance(node, SAME_VALUE) or _name(node) in SAME_VALUE_BY_NAME
+
+
+def _name(node: exp.Expr) -> str:
+    """The name of a function that sqlglot does not know."""
+    return node.name.lower() if isinstance(node, exp.Anonymous) else ""
 
 
 def _altered(traces: Traces) -> Traces:

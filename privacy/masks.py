@@ -1,8 +1,8 @@
-"""Masks recognised by their shape: a masking macro leaves no name in compiled SQL, so its expansion is what is looked for.
+"""Masks recognised by their shape: a masking macro leaves no name in compiled SQL, so its expansion is looked for.
 
-Each macro is compiled by dbt with made-up columns as arguments. What comes out is a pattern: a piece of SQL is that mask
-only if it is the same tree, with one and the same expression wherever an argument stands. A comment or an alias that says
-`masked` is nothing to it.
+Each macro is compiled by dbt with made-up columns as arguments. What comes out is a pattern: a piece of SQL is that
+mask only if it is the same tree, with one and the same expression wherever an argument stands. A comment or an alias
+that says `masked` is nothing to it.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,10 @@ class Match:
 
 
 class Patterns:
-    """The masks' patterns, by the kind of their outermost node."""
+    """The masks' expansions, found by the kind of their outermost node."""
 
     def __init__(self, expansions: dict[str, exp.Expr]) -> None:
+        self.expansions = expansions
         self._by_type: dict[type, list[tuple[str, exp.Expr]]] = {}
         for mask, tree in expansions.items():
             self._by_type.setdefault(type(tree), []).append((mask, tree))

@@ -8,7 +8,7 @@ import re
 
 DOCUMENT, SECRET, NONE = "document", "secret", "none"
 
-# What is allowed to leave curated: class -> masking macros (dbt_project/macros/masking) and breakers (below) that fit it.
+# What may leave curated: class -> the masking macros (dbt_project/macros/masking) and breakers (below) that fit it.
 # A pseudonym fits what names one person among all. It does not fit a value that few share or many could guess, such as
 # a date of birth: there it would be a code for the value itself, on which groups can be told apart.
 ALLOWED: dict[str, frozenset[str]] = {
@@ -32,8 +32,8 @@ DIGESTS = frozenset({"pseudonym"})
 
 # Breakers need no macro: what comes out of them is no longer one person's value, whatever its class.
 #   count             how many rows or different values there are
-#   condition         a truth value, or one of a few constants that a condition chooses (`case when income < 2000 then ...`)
-#   mean of a group   sum, avg and the like, where the same query bears them out with a count of LEAST_GROUP or more
+#   condition         a truth value, or one of a few constants that a condition chooses (a band of incomes)
+#   mean of a group   sum, avg and the like, where the same query asks for a count of LEAST_GROUP or more
 BREAKERS = frozenset({"count", "condition"})
 MOST_CONSTANTS = 16  # more constants than these may spell the value out
 LEAST_GROUP = 5

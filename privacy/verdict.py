@@ -32,16 +32,17 @@ class Verdict:
     declared: dict[str, str] = field(default_factory=dict)  # origin (relation.column) -> class
 
 
-def judge(graph: Graph) -> Verdict:
-    return _Judge(graph).verdict()
+def judge(graph: Graph, known: Verdict | None = None) -> Verdict:
+    """Judge all of the graph. What `known` says of relations that did not change is not read again."""
+    return _Judge(graph, known).verdict()
 
 
 class _Judge:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, known: Verdict | None) -> None:
         self.graph = graph
-        self.columns: dict[str, Columns] = {}
+        self.columns = dict(known.columns) if known else {}
+        self.declared = dict(known.declared) if known else {}
         self.findings: list[Finding] = []
-        self.declared: dict[str, str] = {}
         self.reading: list[str] = []
         self.reader = Reader(self._relation, graph.patterns, KEY_SOURCE)
 
