@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import duckdb
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +29,11 @@ def main() -> int:
 
         annotate(options.target)
         return 0
-    return write() if options.command == "write" else report()
+    try:
+        return write() if options.command == "write" else report()
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 def write() -> int:
@@ -64,13 +69,20 @@ def report() -> int:
     if path is None:
         console.print("k-anonymity: no lake yet: make demo")
     else:
-        measured = groups.measure(read.manifest, path)
-        figures = Table("table", "quasi-identifiers", "rule", "groups", "least", title="k-anonymity of the built lake")
+        try:
+            measured = groups.measure(read.manifest, path)
+        except duckdb.IOException:
+            console.print(f"k-anonymity: {path} cannot be opened, which is so while something writes to it: try again")
+            return 1
+        figures = Table("table", "quasi-identifiers", "groups", "rule", "least", "wanted", title="k-anonymity")
         for found in measured:
-            figures.add_row(found.table, ", ".join(found.columns), found.rule, str(found.groups), str(found.least))
+            columns = ", ".join(found.columns)
+            figures.add_row(
+                found.table, columns, f"{found.groups:,}", found.rule, str(found.least or "-"), str(found.wanted)
+            )
         console.print(figures if measured else "k-anonymity: no built table is under a test k_anonymous or l_diverse")
         small = [found for found in measured if not found.holds]
-        faults += [f"{found.table}: a group has {found.least}, but {found.rule} is asked for" for found in small]
+        faults += [f"{found.table}: a group has {found.least}, but {found.rule} is {found.wanted}" for found in small]
     for fault in faults:
         console.print(fault, style="red", markup=False, highlight=False)
     refined = [relation for relation in read.relations.values() if relation.layer == "refined"]

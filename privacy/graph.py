@@ -179,7 +179,8 @@ def _make_tables(path: Path, manifest: dict[str, Any]) -> None:
     """Empty tables of the incremental models' contracts: where a table is, dbt compiles the model to go on from it."""
     with duckdb.connect(str(path)) as connection:
         for node in manifest["nodes"].values():
-            if _materialized(node) == INCREMENTAL and node["columns"]:
-                columns = ", ".join(f'"{name}" {column["data_type"]}' for name, column in node["columns"].items())
+            if _materialized(node) == INCREMENTAL:
+                typed = {name: column.get("data_type") or "varchar" for name, column in node["columns"].items()}
+                columns = ", ".join(f'"{name}" {type_}' for name, type_ in (typed or {"any": "varchar"}).items())
                 connection.execute(f'create schema if not exists "{node["schema"]}"')
                 connection.execute(f"create table if not exists {node['relation_name']} ({columns})")
