@@ -32,7 +32,12 @@ bench: $(READY)  ## Measure speed and memory beside named alternatives
 docs: $(READY)  ## Serve the dbt docs site on 127.0.0.1:8080 (DOCS_PORT=…: on another port)
 	@mkdir -p lake  # for DuckDB's file, also before anything has landed
 	$(VENV)/bin/dbt docs generate
+	@$(PYTHON) -m privacy site
 	$(VENV)/bin/dbt docs serve --host 127.0.0.1 --port $(DOCS_PORT) --no-browser
+
+.PHONY: privacy
+privacy: $(READY)  ## Say where personal data goes, whether any reaches refined unmasked, and how small groups are
+	@$(PYTHON) -m privacy
 
 .PHONY: up
 up: $(READY)  ## Start the sandbox's servers and keep them running

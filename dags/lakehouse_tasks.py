@@ -89,9 +89,11 @@ def alerts_of_freshness(context: Any, dag: Any, group: Any, nodes: Any, sources:
 
 
 def publish_docs(project_dir: str, **_: Any) -> None:
-    """After `dbt docs generate --static`: put the site, one page, to where it is served from."""
+    """After `dbt docs generate --static`: put the site, one page, to where it is served from, with columns' classes."""
     from loaders import lake, settings
+    from privacy import site
 
+    site.annotate(Path(project_dir, "target"))
     config = settings.from_environment()
     with lake.open_lake(config.docs_uri, kms_key_id=config.lake_kms_key_id).new_file("index.html") as path:
         shutil.copyfile(Path(project_dir, "target", "static_index.html"), path)

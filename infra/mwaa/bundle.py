@@ -1,6 +1,6 @@
 """`make mwaa`: put together what an MWAA environment is given, from this repository alone.
 
-    dags/             for the environment's DAG folder: the DAGs, loaders, dbt's project, profiles and manifest
+    dags/             for the environment's DAG folder: the DAGs, loaders, privacy, dbt's project, profiles and manifest
     requirements.txt  what to install; its constraints, in the DAG folder, are requirements.lock without hashes
     startup.sh        where those parts lie
 
@@ -27,7 +27,7 @@ def bundle(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     dags = folder / "dags"
     shutil.copytree(ROOT / "dags", dags, ignore=LEFT_OUT)
-    for name in ("loaders", "dbt_project"):
+    for name in ("loaders", "privacy", "dbt_project"):
         shutil.copytree(ROOT / name, dags / name, ignore=LEFT_OUT)  # of links what they name
     shutil.copyfile(ROOT / "profiles.yml", dags / "profiles.yml")
     shutil.copyfile(ROOT / "infra/mwaa/startup.sh", folder / "startup.sh")

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from privacy import site
 from sandbox import customer_app, disney_api, postgres
 from sandbox.postgres import Database, Servers
 from tests.pipeline.product import Pipeline, new_pipeline
@@ -43,6 +44,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, servers: Servers) -> Pip
     pipeline.dbt("build")
     pipeline.dbt("source", "freshness")
     pipeline.dbt("docs", "generate", "--static")
+    site.annotate(folder / "target")
     return pipeline
 
 
