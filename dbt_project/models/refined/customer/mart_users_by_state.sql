@@ -3,7 +3,11 @@
 {%- set statuses = {'ativo': 'active', 'inativo': 'inactive', 'pendente': 'pending', 'bloqueado': 'blocked'} %}
 
 with users as (
-    select * from {{ ref('users') }}
+    select
+        coalesce(state_code, 'unknown') as state_code,
+        case when status in ('{{ statuses | join("', '") }}') then status else 'another' end as status,
+        monthly_income
+    from {{ ref('users') }}
     where not is_deleted
 ),
 
@@ -13,13 +17,13 @@ brazilian_states as (
 
 counted as (
     select
-        coalesce(state_code, 'unknown') as state_code,
-        case when status in ('{{ statuses | join("', '") }}') then status else 'another' end as status,
+        state_code,
+        status,
         count(*) as people,
         count(monthly_income) as known_incomes,
         sum(monthly_income) as income
     from users
-    group by 1, 2
+    group by state_code, status
 ),
 
 states as (
