@@ -4,9 +4,8 @@ The row holds HMAC's two pads (RFC 2104, section 2) rather than the key, because
 a pseudonym is sha256(outer_pad || sha256(inner_pad || value)). Who can read the pads can make pseudonyms, so the
 table is as secret as the key.
 
-A rotation puts another key in its place. The former one stays in the vault, out of the table's folder, so that no
-engine reads it: the erasure ledger names people by the pseudonyms of the key of their day, and nothing else needs it.
-Which key made a pseudonym stands beside it in refined (`key_id`).
+A rotation puts another key in its place, and the former one is gone: refined is made anew from curated, and nothing
+else was made with it. Which key made a pseudonym stands beside it in refined (`key_id`).
 """
 
 import hashlib
@@ -27,7 +26,6 @@ log = logging.getLogger(__name__)
 
 TABLE = "masking_key"
 KEY = f"{TABLE}/masking_key.parquet"
-RETIRED = "retired_masking_keys"  # one file for each key that was in use once, of the same one row
 MINIMUM_BYTES = 32  # NIST SP 800-107: a key as long as the digest
 BLOCK_BYTES = hashlib.sha256().block_size
 SCHEMA = pa.schema([(name, pa.string()) for name in ("key_id", "inner_pad", "outer_pad")])
@@ -36,8 +34,8 @@ SCHEMA = pa.schema([(name, pa.string()) for name in ("key_id", "inner_pad", "out
 def write(settings: Settings, *, rotate: bool = False) -> Landed:
     """Write the key's table once; a second call with the same key, or with none at hand, changes nothing.
 
-    With `rotate` the given key takes the place of the vault's. Killed anywhere, the vault has one of the two, and the
-    same call again ends in the same state.
+    With `rotate` the given key takes the place of the vault's, in one write: killed anywhere, the vault has one of the
+    two, and the same call again ends in the same state.
 
     Raises OperatorError for a key that is absent, short or not hex, and without `rotate` where the vault holds another
     key: every pseudonym already made depends on that one.
@@ -62,13 +60,11 @@ def write(settings: Settings, *, rotate: bool = False) -> Landed:
                     "with it, or have all of them made anew with the other: `python -m loaders key --rotate`"
                 )
             if held is None or held["key_id"] != row["key_id"]:
-                if held:
-                    _retire(vault, held)
-                body = _table(row)
-                vault.write(KEY, body, expected=found and found[1])
-                landed = Landed(table=TABLE, batch_id=row["key_id"], rows=1, bytes=len(body))
+                body = io.BytesIO()
+                pq.write_table(pa.Table.from_pylist([row], SCHEMA), body)
+                vault.write(KEY, body.getvalue(), expected=found and found[1])
+                landed = Landed(table=TABLE, batch_id=row["key_id"], rows=1, bytes=body.tell())
             if rotate:
-                vault.delete([_retired(row["key_id"])])  # a key that is in use again
                 log.info("the vault's key is %s: the next `dbt build` makes what another key made anew", row["key_id"])
     return landed
 
@@ -89,23 +85,6 @@ def _row(vault: Lake, body: bytes) -> dict[str, str]:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise OperatorError(f"{vault.uri}/{KEY} is not what this loader wrote: restore it") from error
     return row
-
-
-def _table(row: dict[str, str]) -> bytes:
-    body = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([row], SCHEMA), body)
-    return body.getvalue()
-
-
-def _retired(key_id: str) -> str:
-    return f"{RETIRED}/{key_id}.parquet"
-
-
-def _retire(vault: Lake, row: dict[str, str]) -> None:
-    """Keep a key's row among the retired ones, where a run that was killed has not done so before."""
-    key = _retired(row["key_id"])
-    if vault.read(key) is None:
-        vault.write(key, _table(row), expected=None)
 
 
 def _given_key(settings: Settings) -> bytes | None:

@@ -69,6 +69,16 @@ def test_every_macro_is_described_with_its_arguments(manifest: dict[str, Any]) -
     ] == []
 
 
+def test_pseudonyms_stand_beside_their_keys_id(manifest: dict[str, Any]) -> None:
+    """Which a test compares between all the tables that have one."""
+    models = [node for node in of_type(manifest, "model") if node["schema"] == "refined"]
+    masked = {node["name"] for node in models if "pseudonym(" in node["raw_code"]}
+    assert masked
+    assert masked == {node["name"] for node in models if "key_id" in node["columns"]}
+    [test] = [node for node in of_type(manifest, "test") if node["name"] == "refined_has_one_key"]
+    assert masked == {name.split(".")[-1] for name in test["depends_on"]["nodes"]}
+
+
 def test_sources_have_the_columns_that_the_loaders_write(manifest: dict[str, Any]) -> None:
     sources = {
         source["identifier"]: {name: column["data_type"] for name, column in source["columns"].items()}

@@ -47,6 +47,7 @@ def test_a_lake_that_is_empty_is_nothing_to_do(command: str, tmp_path: Path) -> 
     [
         (["users"], {}, "CUSTOMER_DSN is not set"),
         (["key"], {}, "openssl rand"),
+        (["key", "--rotate"], {}, "no new key was given: set MASKING_KEY"),
         (["disney"], {"LAKE_URI": "ftp://somewhere"}, "not a place for a lake"),
         (["alert", "--test"], {"ALERT_TARGET": "mailto:someone"}, "ALERT_TARGET is not a place for alerts"),
         (["alert"], {}, "--test"),

@@ -13,7 +13,7 @@
         or sum({{ people }}) over (
             {{ 'partition by ' ~ whole if whole }} order by {{ people }}, {{ name }}
             rows between unbounded preceding and 1 preceding
-        ) between 1 and {{ k - 1 }}
+        ) between 1 and {{ k }} - 1
     )
 {%- endmacro %}
 

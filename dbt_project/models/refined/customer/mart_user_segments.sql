@@ -1,17 +1,21 @@
 with users as (
-    select * from {{ ref('users') }}
-    where not is_deleted
-),
-
--- All that is read of people; the rest is arithmetic on a few thousand rows.
-counted as (
     select
         coalesce(state_code, 'unknown') as state_code,
         coalesce({{ age_band('birth_date', 'updated_at') }}, 'unknown') as age_band,
-        coalesce({{ income_band('monthly_income') }}, 'unknown') as income_band,
+        coalesce({{ income_band('monthly_income') }}, 'unknown') as income_band
+    from {{ ref('users') }}
+    where not is_deleted
+),
+
+-- All that is read of people; the rest is arithmetic on a thousand rows.
+counted as (
+    select
+        state_code,
+        age_band,
+        income_band,
         count(*) as people
     from users
-    group by 1, 2, 3
+    group by state_code, age_band, income_band
 ),
 
 states as (

@@ -3,7 +3,11 @@
 {%- set statuses = {'ativo': 'active', 'inativo': 'inactive', 'pendente': 'pending', 'bloqueado': 'blocked'} %}
 
 with users as (
-    select * from {{ ref('users') }}
+    select
+        coalesce(state_code, 'unknown') as state_code,
+        case when status in ('{{ statuses | join("', '") }}') then status else 'another' end as status,
+        monthly_income
+    from {{ ref('users') }}
     where not is_deleted
 ),
 
@@ -13,11 +17,13 @@ brazilian_states as (
 
 counted as (
     select
-        coalesce(state_code, 'unknown') as state_code,
-        case when status in ('{{ statuses | join("', '") }}') then status else 'another' end as status,
-        count(*) as people
+        state_code,
+        status,
+        count(*) as people,
+        count(monthly_income) as known_incomes,
+        sum(monthly_income) as income
     from users
-    group by 1, 2
+    group by state_code, status
 ),
 
 states as (
@@ -28,7 +34,9 @@ in_states as (
     select
         states.shown_state as state_code,
         counted.status,
-        sum(counted.people) as people
+        sum(counted.people) as people,
+        sum(counted.known_incomes) as known_incomes,
+        sum(counted.income) as income
     from counted
     inner join states on counted.state_code = states.state_code
     group by states.shown_state, counted.status
@@ -47,20 +55,11 @@ by_state as (
         sum(people) as users,
         {%- for status, name in statuses.items() %}
         sum(case when status = '{{ status }}' then people else 0 end) as {{ name }}_users,
-        max(case when status = '{{ status }}' and is_withheld then 1 else 0 end) as {{ name }}_withheld
-        {{- ',' if not loop.last }}
+        max(case when status = '{{ status }}' and is_withheld then 1 else 0 end) as {{ name }}_withheld,
         {%- endfor %}
+        case when sum(known_incomes) >= {{ least_users }} then sum(income) / sum(known_incomes) end as average_income
     from by_status
     group by state_code
-),
-
-incomes as (
-    select
-        states.shown_state as state_code,
-        case when count(users.monthly_income) >= {{ least_users }} then avg(users.monthly_income) end as average_income
-    from users
-    inner join states on coalesce(users.state_code, 'unknown') = states.state_code
-    group by states.shown_state
 )
 
 select
@@ -71,7 +70,6 @@ select
     {%- for name in statuses.values() %}
     cast(case when by_state.{{ name }}_withheld = 0 then by_state.{{ name }}_users end as bigint) as {{ name }}_users,
     {%- endfor %}
-    cast(incomes.average_income as decimal(18, 2)) as average_income
+    cast(by_state.average_income as decimal(18, 2)) as average_income
 from by_state
-inner join incomes on by_state.state_code = incomes.state_code
 left join brazilian_states on by_state.state_code = brazilian_states.state_code
