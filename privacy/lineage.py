@@ -224,7 +224,7 @@ class _Query:
                 raise UnreadableError(f"two tables are called {alias}")
             scope.sources[alias] = self._source(source, scope, ctes)
         having = node.args.get("having")
-        guarded = bool(having and _bears_out(having.this))
+        guarded = bool(having and self._bears_out(having.this, scope, ctes))
         columns: Columns = {}
         for projection in node.expressions:
             if not projection.alias_or_name or projection.is_star:
@@ -338,6 +338,21 @@ class _Query:
         found = _union(self.expression(child, scope, ctes, guarded) for child in node.iter_expressions())
         return found if _hands_on(node) else _altered(found)
 
+    def _bears_out(self, condition: exp.Expr, scope: _Scope, ctes: dict[str, Columns]) -> bool:
+        """Whether a condition asks in all its cases for LEAST_GROUP or more, of a count or of a sum of counts."""
+        condition = condition.unnest()
+        if isinstance(condition, exp.And):
+            return any(self._bears_out(side, scope, ctes) for side in (condition.left, condition.right))
+        least = condition.expression if isinstance(condition, exp.GTE | exp.GT) else None
+        if not (isinstance(least, exp.Literal) and least.is_int):
+            return False
+        if int(least.name) + isinstance(condition, exp.GT) < policy.LEAST_GROUP:
+            return False
+        if isinstance(condition.this, exp.Count):
+            return True
+        counted = self.expression(condition.this, scope, ctes) if isinstance(condition.this, exp.Sum) else NOTHING
+        return bool(counted) and all("count" in trace.masks for trace in counted)
+
     def _key_is_the_vaults(self, key_columns: Iterable[exp.Column], scope: _Scope) -> bool:
         for column in key_columns:
             traces = scope.column(column)
@@ -365,12 +380,8 @@ class _Query:
         branches = [node] if isinstance(node, exp.If) else node.args["ifs"]
         otherwise = node.args.get("false" if isinstance(node, exp.If) else "default")
         results = [branch.args["true"] for branch in branches] + ([otherwise] if otherwise else [])
-        values = [
-            self.expression(
-                result, scope, ctes, guarded or (place < len(branches) and _bears_out(branches[place].this))
-            )
-            for place, result in enumerate(results)
-        ]
+        guards = [guarded or self._bears_out(branch.this, scope, ctes) for branch in branches] + [guarded]
+        values = [self.expression(result, scope, ctes, guard) for result, guard in zip(results, guards, strict=False)]
         constants = {result for result in results if isinstance(result, exp.Literal)}
         if not constants or not all(isinstance(result, exp.Literal | exp.Null) for result in results):
             return _union(values)  # the conditions choose among values, as a filter does among rows
@@ -381,18 +392,6 @@ class _Query:
 
     def _named_in(self, condition: exp.Expr, scope: _Scope, ctes: dict[str, Columns]) -> Traces:
         return _union(self.expression(column, scope, ctes) for column in condition.find_all(exp.Column))
-
-
-def _bears_out(condition: exp.Expr) -> bool:
-    """Whether a condition asks for `count(...) >= n`, n at least LEAST_GROUP, in all its cases."""
-    condition = condition.unnest()
-    if isinstance(condition, exp.And):
-        return _bears_out(condition.left) or _bears_out(condition.right)
-    if isinstance(condition, exp.GTE | exp.GT) and isinstance(condition.left, exp.Count):
-        least = condition.right
-        if isinstance(least, exp.Literal) and least.is_int:
-            return int(least.name) + isinstance(condition, exp.GT) >= policy.LEAST_GROUP
-    return False
 
 
 def _hands_on(node: exp.Expr) -> bool:

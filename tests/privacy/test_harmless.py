@@ -47,6 +47,9 @@ HARMLESS = {
     f" {USERS} group by u.state_code",
     "mean of large groups only": f"select u.state_code, sum(u.monthly_income) as total {USERS} group by u.state_code"
     " having count(*) >= 10 and u.state_code <> 'XX'",
+    "mean of merged groups": "with a as (select u.state_code, u.status, count(u.monthly_income) as known,"
+    f" sum(u.monthly_income) as total {USERS} group by all) select a.state_code,"
+    " case when sum(a.known) >= 10 then sum(a.total) / sum(a.known) end as mean from a group by a.state_code",
     "dates that are nobody's birth": f"select date_trunc('month', u.created_at) as m, u.updated_at {USERS}",
     "constants": "select 'Ana' as label, 1 as one, date '2026-01-01' as day",
     "a seed": "select s.state_code, s.state_name, s.region from warehouse.curated.brazilian_states as s",

@@ -88,6 +88,10 @@ LEAKS = {
         f"select case when count(*) >= 2 then avg(u.monthly_income) end as y {USERS} group by u.state_code",
         "mart.y: mean of any group does not mask income .*",
     ),
+    "mean of a group that is rich, not large": (
+        f"select case when sum(u.monthly_income) >= 9 then avg(u.monthly_income) end as y {USERS} group by u.status",
+        "mart.y: mean of any group does not mask income .*",
+    ),
     "mean over a window": (
         f"select case when count(*) >= 9 then avg(u.monthly_income) over (partition by u.user_id) end as y {USERS}"
         " group by all",
