@@ -47,18 +47,20 @@ def search(settings: Settings, user_ids: Sequence[str]) -> list[tuple[str, int |
             ).fetchall()
             for schema, table, names in columns:
                 if "user_id" in names:
-                    condition, people = "user_id::varchar in (select unnest(?))", list(user_ids)
+                    named = [name for name in ("user_id", "previous_user_id") if name in names]
+                    matches = (f"{name}::varchar in (select unnest($people))" for name in named)
+                    condition, people = f"({' or '.join(matches)})", list(user_ids)
                     if "op" in names:
                         condition += f" and op not in {WITHOUT_VALUES}"
                 elif {"user_key", "is_deleted"} <= set(names):
                     condition, people = (
-                        "user_key in (select unnest(?)) and not is_deleted",
+                        "user_key in (select unnest($people)) and not is_deleted",
                         _user_keys(settings, user_ids),
                     )
                 else:
                     continue
                 query = f'select count(*) from "{schema}"."{table}" where {condition}'  # noqa: S608 names from the catalogue
-                (rows,) = connection.execute(query, [people]).fetchone()
+                (rows,) = connection.execute(query, {"people": people}).fetchone()
                 found.append((f"{schema}.{table}", rows, "the next `dbt build` forgets them"))
     except duckdb.IOException:
         return [(path.name, None, "in use: run again when dbt has ended")]

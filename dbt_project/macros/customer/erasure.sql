@@ -24,7 +24,8 @@
             max(landed_at) as landed_at,
             max(load_date) as load_date
         from {{ ref('stg_customer__user_changes') }}
-        where {{ is_new }} and op = 'e'
+        -- an event that moves a row names somebody else too
+        where {{ is_new }} and op = 'e' and previous_user_id is null
         group by user_id
     {%- endset %}
     {%- set newest = run_query("select max(batch_id), max(landed_at), max(load_date) from (" ~ erased ~ ") as erased").rows[0] %}
