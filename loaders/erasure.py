@@ -140,8 +140,9 @@ def erase(settings: Settings, user_ids: Sequence[str], *, check: bool = False, n
                 _tell(lake, told, before.position, now)
             if before.files and not problems:  # the versions that were just replaced
                 former += _forget(lake, problems)
-            after = _search(lake, wanted) if before.files else before
-            problems += after.problems
+            # The others were found clean, and what has landed meanwhile knows of the request.
+            after = _search(lake, wanted, before.files)
+            problems += before.problems + after.problems
             if not after.files and not problems:
                 ledger.note("raw_clean_at", people, now)
     former = None if check else former
@@ -189,10 +190,11 @@ def _among_ledger(ledger: Ledger) -> Wanted:
     return among
 
 
-def _search(lake: Lake, wanted: Wanted) -> Found:
-    """Read the documents of all of raw's user changes once."""
+def _search(lake: Lake, wanted: Wanted, keys: Iterable[str] | None = None) -> Found:
+    """Read the documents of all of raw's user changes, or of some files, once."""
     found = Found()
-    for key in _with_progress([key for key in sorted(lake.keys(TABLE)) if key.endswith(".parquet")], "searching"):
+    keys = lake.keys(TABLE) if keys is None else keys
+    for key in _with_progress([key for key in sorted(keys) if key.endswith(".parquet")], "searching"):
         try:
             with lake.local_file(key) as path, pq.ParquetFile(path) as file:
                 for number in range(file.num_row_groups):
