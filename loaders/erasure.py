@@ -7,6 +7,7 @@ out of what it only appends to. Killed anywhere, the same call again goes on.
 """
 
 import logging
+import os
 import re
 import sys
 import time
@@ -38,10 +39,13 @@ LANDING_SECONDS = 120.0  # how long to wait for a landing that had begun before;
 POLL_SECONDS = 0.2
 DOCUMENTS = {"before": False, "after": True}  # whether what is scrubbed says so
 TEXTS = [*DOCUMENTS, "source"]
-LEAST_VALUE = 5  # characters: shorter ones stand everywhere
+LEAST_VALUE = 8  # characters: shorter ones stand everywhere
 VALUES = 5_000  # as many are searched for
 TABLE = f"raw/{USER_CHANGES.name}"
-TEXT_PLACES = ("dbt_project/target", "dbt_project/logs", "logs")
+TEXT_PLACES = {
+    "dbt's target": ("DBT_TARGET_PATH", "dbt_project/target"),
+    "dbt's logs": ("DBT_LOG_PATH", "dbt_project/logs"),
+}
 
 
 @dataclass(frozen=True)
@@ -225,7 +229,7 @@ def _search_rows(rows: pa.Table, key: str, wanted: Wanted, found: Found) -> None
             if scrub.scrubbed(document, mark=mark) != document:
                 dirty = True
                 if len(found.values) < VALUES:
-                    found.values |= {text for text in scrub.values(document) if len(text) >= LEAST_VALUE}
+                    found.values |= {text for text in scrub.telling_values(document) if len(text) >= LEAST_VALUE}
         found.moved_keys |= named - ids
         if dirty:
             found.files[key] = found.files.get(key, 0) + 1
@@ -375,7 +379,7 @@ def _report(
 
 
 def _text_places(settings: Settings) -> list[tuple[str, Path]]:
-    found = [(name, ROOT / name) for name in TEXT_PLACES]
+    found = [(name, ROOT / os.environ.get(variable, default)) for name, (variable, default) in TEXT_PLACES.items()]
     if "://" not in settings.docs_uri:
         found.append(("docs site", Path(settings.docs_uri)))
     return [(name, path) for name, path in found if path.is_dir()]

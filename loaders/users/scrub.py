@@ -18,6 +18,7 @@ BEGINNING = r'^\{(?:"erased":true,)?"id": ?"(?P<id>0|-?[1-9][0-9]{0,18})"[,}]'
 CUT = b'{"erased":true'  # for what was no JSON object: it must not become one
 _beginning = re.compile(BEGINNING.encode())
 _digits = re.compile(r"-?[0-9]+")
+_day = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _mention = re.compile(rb"(?i)\bid\b[^0-9a-z]{0,6}[a-z_]*(-?[0-9]+)")  # of an id, in text that is no JSON
 BIGINT = range(-(2**63), 2**63)
 
@@ -54,11 +55,11 @@ def scrubbed(document: bytes | None, *, mark: bool = False) -> bytes | None:
     return document if row == skeleton else json.dumps(skeleton, separators=(",", ":")).encode()
 
 
-def values(document: bytes | None) -> Iterator[str]:
-    """The texts that `scrubbed` takes out, to search for."""
+def telling_values(document: bytes | None) -> Iterator[str]:
+    """Of the texts that `scrubbed` takes out those that are hardly anyone else's, to search for: addresses, numbers."""
     for name, value in _parsed(document or b"").items():
-        if name != KEY and isinstance(value, str):
-            yield from value.splitlines()
+        if name != KEY and isinstance(value, str) and ("@" in value or len(re.findall("[0-9]", value)) >= 8):
+            yield from (line.strip() for line in value.splitlines() if not _day.match(line))
 
 
 def _parsed(document: bytes) -> dict[str, Any]:
