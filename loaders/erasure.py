@@ -24,7 +24,7 @@ from rich.progress import track
 from rich.table import Table
 
 from loaders import raw, swap, warehouse
-from loaders.environment import ROOT
+from loaders.environment import DEFAULTS
 from loaders.errors import OperatorError, TransientError
 from loaders.lake import Lake, open_lake
 from loaders.ledger import Ledger
@@ -39,13 +39,11 @@ LANDING_SECONDS = 120.0  # how long to wait for a landing that had begun before;
 POLL_SECONDS = 0.2
 DOCUMENTS = {"before": False, "after": True}  # whether what is scrubbed says so
 TEXTS = [*DOCUMENTS, "source"]
+LEAK = "remove them, later calls have no value to look for"
 LEAST_VALUE = 8  # characters: shorter ones stand everywhere
 VALUES = 5_000  # as many are searched for
 TABLE = f"raw/{USER_CHANGES.name}"
-TEXT_PLACES = {
-    "dbt's target": ("DBT_TARGET_PATH", "dbt_project/target"),
-    "dbt's logs": ("DBT_LOG_PATH", "dbt_project/logs"),
-}
+DBT_FOLDERS = {"target": "DBT_TARGET_PATH", "logs": "DBT_LOG_PATH"}  # of the project, unless dbt is told otherwise
 
 
 @dataclass(frozen=True)
@@ -379,7 +377,8 @@ def _report(
 
 
 def _text_places(settings: Settings) -> list[tuple[str, Path]]:
-    found = [(name, ROOT / os.environ.get(variable, default)) for name, (variable, default) in TEXT_PLACES.items()]
+    project = Path(os.environ.get("DBT_PROJECT_DIR", DEFAULTS["DBT_PROJECT_DIR"]))
+    found = [(f"dbt's {name}", project / os.environ.get(variable, name)) for name, variable in DBT_FOLDERS.items()]
     if "://" not in settings.docs_uri:
         found.append(("docs site", Path(settings.docs_uri)))
     return [(name, path) for name, path in found if path.is_dir()]
@@ -391,7 +390,7 @@ def _texts(name: str, path: Path, values: set[str]) -> Place:
         return Place(name, "files", None, None, "no value at hand to look for: raw is clean")
     pattern = re.compile(b"|".join(re.escape(value.encode()) for value in sorted(values)))
     count = sum(1 for file in path.rglob("*") if file.is_file() and pattern.search(file.read_bytes()))
-    return Place(name, "files", count, count, "remove them" if count else "")
+    return Place(name, "files", count, count, LEAK if count else "")
 
 
 def _print(done: Erasure) -> None:
@@ -403,6 +402,9 @@ def _print(done: Erasure) -> None:
     console.print(shown)
     for problem in done.problems:
         log.error("%s", problem)
+    for place in done.places:
+        if place.note == LEAK:
+            log.error("%s: %d files hold values that were taken out of raw: %s", place.place, place.after, LEAK)
     if done.not_in_raw:
         log.warning(
             "%d of the ids are not in raw: the requests hold all the same, for what may still come", done.not_in_raw

@@ -1,5 +1,6 @@
 """Erasure in raw: the person's values go and nothing else does, whatever is killed, broken or under way meanwhile."""
 
+import io
 import itertools
 import json
 from datetime import UTC, datetime, timedelta
@@ -294,7 +295,7 @@ def versions_holding(bucket: str, value: bytes) -> int:
     count = 0
     for version in found:
         body = client.get_object(Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"])["Body"].read()
-        count += value.decode() in repr(pq.read_table(__import__("io").BytesIO(body)).to_pylist())
+        count += value.decode() in repr(pq.read_table(io.BytesIO(body)).to_pylist())
     return count
 
 
@@ -320,6 +321,20 @@ def test_unfinished_files_of_killed_runs_go(in_folder: Settings) -> None:
     left.write_bytes(b"Zebedeu")
     erase(in_folder, ["7"])
     assert not left.exists()
+
+
+def test_what_has_leaked_into_texts_is_told(
+    in_folder: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = open_lake(in_folder.lake_uri)
+    land_history(lake)
+    for name, body in {"target": f"-- {HIS['email']}", "logs": "Marta Vilela"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_text(body)
+    monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path / "target"))
+    monkeypatch.setenv("DBT_LOG_PATH", str(tmp_path / "logs"))
+    found = {place.place: place.after for place in erase(in_folder, ["7"]).places}
+    assert (found["dbt's target"], found["dbt's logs"]) == (1, 0)
 
 
 # ---------- kept out
