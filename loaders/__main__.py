@@ -1,4 +1,4 @@
-"""The command line: `python -m loaders disney|users|key|compact|retain|watch|alert` does one piece of work and exits.
+"""The command line: `python -m loaders COMMAND` does one piece of work and exits; `--help` lists the commands.
 
 Exit code 0: done, also when there was nothing to do. 1: the source or the lake failed, a retry may help.
 2: wrong settings or a state that needs a person. The last line on stdout says in JSON what was done; logs go to stderr.
@@ -12,8 +12,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime
+from pathlib import Path
 
-from loaders import alerts, compaction, disney, key, metrics, retention, settings, success, users
+from loaders import alerts, compaction, disney, erasure, key, metrics, retention, settings, success, users
+from loaders.erasure import Erasure
 from loaders.errors import LoaderError
 from loaders.raw import Landed
 
@@ -43,6 +45,19 @@ def build_parser() -> argparse.ArgumentParser:
         help="put the given key in the place of the vault's; the next dbt build makes all pseudonyms anew with it",
     )
     command.set_defaults(run=lambda options, config: key.write(config, rotate=options.rotate))
+
+    command = commands.add_parser(
+        "erase",
+        help="take people's values out of raw and keep them out; `dbt build` goes on, the same call again finishes",
+    )
+    command.add_argument("--user-id", action="append", default=[], metavar="N", help="whom to erase; may be repeated")
+    command.add_argument("--file", type=Path, metavar="F", help="whom to erase: a file of ids, one a line")
+    command.add_argument("--check", action="store_true", help="only look for what is left, change nothing")
+    command.set_defaults(
+        run=lambda options, config: erasure.erase(
+            config, erasure.parse_ids(options.user_id, options.file), check=options.check
+        )
+    )
 
     command = commands.add_parser("compact", help="make one file of each closed day of raw that has several")
     command.add_argument(
@@ -85,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if config.metrics == "emf" and isinstance(done, Landed):
         print(metrics.emf(done, seconds, datetime.now(UTC)))
     print(json.dumps(asdict(done) | {"seconds": seconds}))
-    return 0
+    return done.exit_code if isinstance(done, Erasure) else 0
 
 
 if __name__ == "__main__":

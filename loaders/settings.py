@@ -24,6 +24,7 @@ class Settings:
     lake_kms_key_id: str | None = None
     vault_kms_key_id: str | None = None
     docs_uri: str = "./docs-site"
+    duckdb_path: str | None = None
     alert_target: str | None = field(default=None, repr=False)
     alert_slot_lag_bytes: int = 1024**3
     metrics: str | None = None
@@ -67,6 +68,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         lake_kms_key_id=get("LAKE_KMS_KEY_ID"),
         vault_kms_key_id=get("VAULT_KMS_KEY_ID"),
         docs_uri=absolute_uri(get("DOCS_URI") or Settings.docs_uri),
+        duckdb_path=get("DUCKDB_PATH"),
         alert_target=get("ALERT_TARGET"),
         alert_slot_lag_bytes=_positive(
             "ALERT_SLOT_LAG_BYTES", get("ALERT_SLOT_LAG_BYTES") or str(Settings.alert_slot_lag_bytes)

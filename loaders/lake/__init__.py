@@ -35,6 +35,13 @@ class Lake(Protocol):
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects; one that is not there is no error."""
 
+    def forget(self, prefix: str) -> int:
+        """Remove what nobody reads any more but the store still keeps below a folder-like prefix; say how many.
+
+        That is former versions and unfinished files of runs that were killed. The caller holds the locks of all who
+        write there. Raises OperatorError where it is not allowed to.
+        """
+
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys of all objects below a folder-like prefix, in no particular order."""
 

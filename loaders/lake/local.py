@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +11,6 @@ from pathlib import Path
 from loaders.errors import TransientError
 
 INCOMING = ".incoming"  # beside the zones, on the same file system, so that a rename is atomic
-LEFTOVER_SECONDS = 24 * 3600.0  # what has lain in INCOMING for so long was left there by a killed run
 
 
 class LocalLake:
@@ -43,18 +41,19 @@ class LocalLake:
     @contextmanager
     def new_file(self, key: str) -> Iterator[Path]:
         path = self._folder(self.root / INCOMING) / uuid.uuid4().hex
-        try:
-            yield path
-            with path.open("rb") as written:
-                os.fsync(written.fileno())
-            if self.private:
-                path.chmod(0o600)
-            target = self.root / key
-            path.replace(self._folder(target.parent) / target.name)
-            for folder in list(target.parents)[: len(Path(key).parts)]:  # up to the root: any of them may be new
-                _sync_folder(folder)
-        finally:
-            path.unlink(missing_ok=True)
+        with path.open("ab") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)  # while its writer lives, whoever opens it again to write
+            try:
+                yield path
+                os.fsync(handle.fileno())
+                if self.private:
+                    path.chmod(0o600)
+                target = self.root / key
+                path.replace(self._folder(target.parent) / target.name)
+                for folder in list(target.parents)[: len(Path(key).parts)]:  # up to the root: any of them may be new
+                    _sync_folder(folder)
+            finally:
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def local_file(self, key: str) -> Iterator[Path]:
@@ -69,6 +68,9 @@ class LocalLake:
             path.unlink(missing_ok=True)
         for folder in {path.parent for path in paths if path.parent.is_dir()}:
             _sync_folder(folder)
+
+    def forget(self, prefix: str) -> int:
+        return self._remove_leftovers()
 
     def keys(self, prefix: str) -> Iterator[str]:
         for path in (self.root / prefix).rglob("*"):
@@ -87,11 +89,15 @@ class LocalLake:
             self._remove_leftovers()
             yield
 
-    def _remove_leftovers(self) -> None:
+    def _remove_leftovers(self) -> int:
+        """Remove the unfinished files whose writers are dead: those let go of the locks on them."""
+        removed = 0
         for path in self._folder(self.root / INCOMING).iterdir():
-            with suppress(FileNotFoundError):  # another run may tidy up too
-                if path.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
-                    path.unlink()
+            with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as handle:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+                removed += 1
+        return removed
 
     def _folder(self, path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True, mode=0o700 if self.private else 0o777)

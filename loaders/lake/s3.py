@@ -94,12 +94,24 @@ class S3Lake:
             yield path
 
     def delete(self, keys: Iterable[str]) -> None:
-        names = iter([self._name(key) for key in keys])
-        while batch := list(islice(names, DELETE_BATCH)):
+        self._delete([{"Key": self._name(key)} for key in keys])
+
+    def forget(self, prefix: str) -> int:
+        below = self._name(f"{prefix.strip('/')}/")
+        versions, markers = [], []
+        with self._failures("list the former versions of", prefix):
+            for page in self.client.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=below):
+                versions += [entry for entry in page.get("Versions", []) if not entry["IsLatest"]]
+                markers += page.get("DeleteMarkers", [])
+        # A marker goes after what it hides, or that would be there again.
+        self._delete([{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in versions + markers])
+        return len(versions)
+
+    def _delete(self, objects: list[dict[str, str]]) -> None:
+        waiting = iter(objects)
+        while batch := list(islice(waiting, DELETE_BATCH)):
             with self._failures("delete", ""):
-                answer = self.client.delete_objects(
-                    Bucket=self.bucket, Delete={"Objects": [{"Key": name} for name in batch], "Quiet": True}
-                )
+                answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True})
             for failed in answer.get("Errors", []):  # the request itself succeeds, whatever becomes of each object
                 kind = OperatorError if failed["Code"] in WRONG_SETTINGS_CODES else TransientError
                 raise kind(f"cannot delete s3://{self.bucket}/{failed['Key']}: {failed['Code']} {failed['Message']}")

@@ -22,9 +22,10 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from loaders import raw, swap
 from loaders.errors import OperatorError, TransientError
 from loaders.lake import Lake, open_lake
+from loaders.ledger import Ledger
 from loaders.raw import USER_CHANGES, Landed
 from loaders.settings import Settings
-from loaders.users import events, snapshot, source
+from loaders.users import events, scrub, snapshot, source
 from loaders.users.events import Event, lsn_text
 from loaders.users.pgoutput import decode
 from loaders.users.replication import stream
@@ -45,6 +46,7 @@ def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
         swap.finish(lake)
         raw.ensure_tables(lake)
         bookmark = Bookmark(lake)
+        ledger = Ledger.open(settings, lake)  # under the lock: see loaders.erasure
         with source.connect(dsn) as connection:
             server = source.inspect(connection)
             source.check_server(server)
@@ -54,10 +56,10 @@ def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
             elif bookmark.state.position is None:
                 _finish_snapshot(bookmark)
             if bookmark.state.position is None:
-                landed = _land_snapshot(bookmark, settings, connection, server, table)
+                landed = _land_snapshot(bookmark, ledger, settings, connection, server, table)
             else:
                 slot = _continued_slot(bookmark.state, connection, server, table)
-                landed = _land_changes(bookmark, dsn, server, table)
+                landed = _land_changes(bookmark, ledger, dsn, server, table)
                 landed = replace(landed, slot_lag_bytes=slot.retained_bytes)
             source.advance_slot(connection, bookmark.state.slot, bookmark.state.position)
     return landed
@@ -82,7 +84,12 @@ def _begin_epoch(bookmark: Bookmark, table: Table, *, resnapshot: bool) -> None:
 
 
 def _land_snapshot(
-    bookmark: Bookmark, settings: Settings, connection: psycopg.Connection, server: Server, table: Table
+    bookmark: Bookmark,
+    ledger: Ledger,
+    settings: Settings,
+    connection: psycopg.Connection,
+    server: Server,
+    table: Table,
 ) -> Landed:
     """Land the table as it was at an LSN from which on the slot has every change."""
     former = bookmark.state
@@ -114,7 +121,8 @@ def _land_snapshot(
             position = _begin_with_new_slot(state.slot, settings, reader, replica)
         # From now on the file's presence says whether the snapshot is landed.
         state = bookmark.save(replace(state, intent=replace(state.intent, end=position)))
-        landed = _land(bookmark.lake, state, snapshot.rows(reader, position, table=table, database=server.database))
+        rows = snapshot.rows(reader, position, table=table, database=server.database)
+        landed = _land(bookmark.lake, ledger, state, rows)
     _save_position(bookmark)
     return landed
 
@@ -168,14 +176,14 @@ def _continued_slot(state: State, connection: psycopg.Connection, server: Server
     raise OperatorError(f"{reason}. Begin a new epoch with a snapshot: {RESNAPSHOT}")
 
 
-def _land_changes(bookmark: Bookmark, dsn: str, server: Server, table: Table) -> Landed:
+def _land_changes(bookmark: Bookmark, ledger: Ledger, dsn: str, server: Server, table: Table) -> Landed:
     """Land what was committed since the last run, or first what a killed run had begun to land."""
     state = bookmark.state
     if not state.intent:
         if server.position == state.position:
             return Landed(USER_CHANGES.name)
         state = bookmark.save(replace(state, intent=Intent(_now(), end=server.position)))
-    landed = _land(bookmark.lake, state, _changes(dsn, state, table))
+    landed = _land(bookmark.lake, ledger, state, _changes(dsn, state, table))
     _save_position(bookmark)
     return landed
 
@@ -188,9 +196,13 @@ def _changes(dsn: str, state: State, table: Table) -> Iterator[Event]:
         yield from decode(messages, relation_oid=table.oid, database=state.database, **span)
 
 
-def _land(lake: Lake, state: State, changes: Iterator[Event]) -> Landed:
-    """Land the events as the one file of the state's intent; no file when there are none."""
+def _land(lake: Lake, ledger: Ledger, state: State, changes: Iterator[Event]) -> Landed:
+    """Land the events as the one file of the state's intent; no file when there are none.
+
+    Who is in the ledger lands without values.
+    """
     batch_time = state.intent.time
+    scrub_events = scrub.events if len(ledger) else lambda changes, _: changes
     with closing(_with_progress(changes)) as changes:
         first = next(changes, None)
         if first is None:
@@ -198,7 +210,11 @@ def _land(lake: Lake, state: State, changes: Iterator[Event]) -> Landed:
         batch_id = raw.new_batch_id(batch_time)
         with lake.new_file(_key(state)) as path:
             rows = events.write(
-                path, chain([first], changes), epoch=state.epoch, batch_id=batch_id, landed_at=batch_time
+                path,
+                scrub_events(chain([first], changes), ledger),
+                epoch=state.epoch,
+                batch_id=batch_id,
+                landed_at=batch_time,
             )
             size = path.stat().st_size
     log.info("landed %d changes, %s to %s", rows, *_range(state))

@@ -1,22 +1,35 @@
 {#- Run-operation: let every table that keeps snapshots merge its small files and forget the snapshots that nobody reads.
 
-        dbt run-operation maintain_tables --target athena
+        dbt run-operation maintain_tables --target athena [--args '{forget: true}']
 
-    Quirk: Athena's Iceberg tables need both (OPTIMIZE, then VACUUM); DuckDB and Redshift look after their own tables. #}
-{% macro maintain_tables() %}
-    {{- return(adapter.dispatch('maintain_tables', 'lakehouse')()) }}
+    With `forget` all snapshots but the current one go, also those of the last days: what was erased is then in no file.
+    Quirk: Athena's Iceberg tables need both (OPTIMIZE, then VACUUM), and VACUUM keeps five days unless told otherwise;
+    DuckDB and Redshift look after their own tables, but DuckDB's file is written anew by `python -m loaders erase`. #}
+{% macro maintain_tables(forget=false) %}
+    {{- return(adapter.dispatch('maintain_tables', 'lakehouse')(forget)) }}
 {% endmacro %}
 
-{% macro athena__maintain_tables() %}
+{% macro athena__maintain_tables(forget) %}
     {%- for node in graph.nodes.values() if node.config.materialized in ('table', 'incremental') %}
         {%- set relation = adapter.get_relation(node.database, node.schema, node.alias) %}
         {%- if relation is not none %}
             {%- do run_or_print('optimize ' ~ relation ~ ' rewrite data using bin_pack', false) %}
+            {%- if forget %}
+                {%- do run_or_print(keep_snapshots(node, 1), false) %}
+            {%- endif %}
             {%- do run_or_print('vacuum ' ~ relation, false) %}
+            {%- if forget %}
+                {%- do run_or_print(keep_snapshots(node, 432000), false) %}
+            {%- endif %}
         {%- endif %}
     {%- endfor %}
 {% endmacro %}
 
-{% macro default__maintain_tables() %}
+{#- For how many seconds VACUUM keeps snapshots; Athena's default is five days. Result: the statement, in DDL's names. #}
+{% macro keep_snapshots(node, seconds) -%}
+    alter table `{{ node.schema }}`.`{{ node.alias }}` set tblproperties ('vacuum_max_snapshot_age_seconds' = '{{ seconds }}')
+{%- endmacro %}
+
+{% macro default__maintain_tables(forget) %}
     {%- do print('nothing to maintain: ' ~ target.type ~ ' looks after its tables itself') %}
 {% endmacro %}

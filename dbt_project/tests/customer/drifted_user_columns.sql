@@ -6,7 +6,7 @@
 
 with events as (
     select op, {{ json_keys('after') }} as keys from {{ source('customer', 'usuarios') }}
-    where {{ latest_batch(source('customer', 'usuarios')) }} and op in ('r', 'c', 'u')
+    where {{ latest_batch(source('customer', 'usuarios')) }} and op in ('r', 'c', 'u') and not {{ is_erased('after') }}
 ),
 
 found as (

@@ -18,7 +18,7 @@ select count(*) as wrong from users
 left join changes on users.user_id = changes.user_id
 where
     changes.position > (users.epoch, users.commit_lsn, users.change_seq)
-    or (users.op = 'd' and not users.is_deleted)
+    or (users.op in ('d', 'e') and not users.is_deleted)
     or users.is_deleted <> (users.deleted_at is not null)
     or (users.is_deleted and coalesce({% for column in user_attributes() %}cast(users.{{ column }} as varchar){{ ', ' if not loop.last }}{% endfor %}) is not null)
 having count(*) > 0

@@ -2,6 +2,7 @@
     materialized='incremental',
     unique_key=['epoch', 'commit_lsn', 'change_seq', 'user_id'],
     on_schema_change='fail',
+    pre_hook="{{ forget_completed_user_changes() }}",
 ) }}
 
 {%- set attributes = user_attributes().keys() | list %}

@@ -1,4 +1,9 @@
-{{ config(materialized='incremental', incremental_strategy='append', on_schema_change='fail') }}
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+    pre_hook="{{ forget_user_changes() }}",
+) }}
 
 {%- set is_new = new_batches(source('customer', 'usuarios')) %}
 

@@ -63,7 +63,7 @@ select
     op,
     valid_from,
     valid_to,
-    valid_to is null and op <> 'd' as is_current,
+    valid_to is null and op not in ('d', 'e') as is_current,
     previous_user_id,
     epoch,
     commit_lsn,

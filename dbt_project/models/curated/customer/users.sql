@@ -40,7 +40,8 @@ winners as (
         latest.position
     from latest
     left join known_latest on latest.user_id = known_latest.user_id
-    where known_latest.user_id is null or latest.position > known_latest.position
+    -- a change that is there already comes again when its values were erased
+    where known_latest.user_id is null or latest.position >= known_latest.position
 ),
 
 -- A late event gave the last change other values to carry forward.
@@ -139,10 +140,10 @@ truncated as (
 resolved as (
     select
         last_changes.*,
-        last_changes.op = 'd' or truncated.user_id is not null as is_deleted,
-        case when last_changes.op = 'd' then last_changes.committed_at else truncated.committed_at end as deleted_at,
-        case when last_changes.op <> 'd' then truncated.batch_id end as truncate_batch_id,
-        case when last_changes.op <> 'd' then truncated.load_date end as truncate_load_date
+        last_changes.op in ('d', 'e') or truncated.user_id is not null as is_deleted,
+        case when last_changes.op in ('d', 'e') then last_changes.committed_at else truncated.committed_at end as deleted_at,
+        case when last_changes.op not in ('d', 'e') then truncated.batch_id end as truncate_batch_id,
+        case when last_changes.op not in ('d', 'e') then truncated.load_date end as truncate_load_date
     from last_changes
     left join truncated on last_changes.user_id = truncated.user_id
 )
@@ -191,7 +192,7 @@ inner join truncates
 where
     {{ any_row("select 1 as found from " ~ ref('user_changes') ~ " where user_id is null and " ~ is_new) }}
     and truncates.is_new
-    and known.op <> 'd'
+    and known.op not in ('d', 'e')
     and known.user_id not in (select user_id from winners)
     and known.user_id not in (select user_id from recompleted)
 {%- endif %}

@@ -2,6 +2,7 @@
     materialized='incremental',
     unique_key=['window_start', 'op', 'state_code'],
     on_schema_change='fail',
+    pre_hook="{{ forget_counted_changes() }}",
 ) }}
 
 {%- set is_new = new_batches(ref('user_changes')) %}

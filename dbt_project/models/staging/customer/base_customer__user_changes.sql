@@ -15,6 +15,7 @@ parsed as (
         {{ utc_timestamp('landed_at') }} as landed_at,
         load_date,
         case when op = 'd' then before else after end as document,
+        op in ('r', 'c', 'u') and coalesce({{ is_erased('after') }}, false) as is_erased,
         {{ json_object("case when op in ('d', 'u') then before end", texts=['id']) }} as old_row,
         {{ json_object("case when op <> 'd' then after end", texts=['id'] + user_attributes().values() | list) }} as new_row
     from changes
@@ -33,6 +34,7 @@ typed as (
         landed_at,
         load_date,
         document,
+        is_erased,
 
         ---------- ids
         {{ json_text('old_row', 'id') }} as old_id_text,
@@ -70,7 +72,7 @@ select
     epoch,
     commit_lsn,
     change_seq,
-    op,
+    case when is_erased then 'e' else op end as op,
     committed_at,
     case when op = 'd' then old_id else new_id end as user_id,
     case when op = 'u' and old_id <> new_id then old_id end as previous_user_id,
@@ -90,7 +92,7 @@ select
 
     -- Which keys an update leaves out. Most keys are seen in the text; only where that fails is it parsed once more.
     case
-        when op = 'u' then nullif(
+        when op = 'u' and not is_erased then nullif(
             concat(
                 ','
                 {%- for column, key in user_attributes().items() %},

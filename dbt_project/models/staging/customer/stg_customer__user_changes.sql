@@ -6,7 +6,7 @@ with changes as (
 moved_away as (
     -- `before` stands first: an engine skips all that has none without parsing it
     select * from {{ ref('base_customer__user_changes') }}
-    where before is not null and op = 'u' and previous_user_id is not null and rejection_reason is null
+    where before is not null and previous_user_id is not null and rejection_reason is null
 )
 
 select
