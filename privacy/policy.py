@@ -39,7 +39,16 @@ MOST_CONSTANTS = 16  # more constants than these may spell the value out
 LEAST_GROUP = 5
 
 # A hook runs statements that are no part of a model's query. These were read: they write no value anywhere.
-HOOKS = frozenset({"{{ delete_other_keys() }}", "{{ tag_in_lake_formation() }}"})
+HOOKS = frozenset(
+    f"{{{{ {hook}() }}}}"
+    for hook in (
+        "delete_other_keys",
+        "forget_completed_user_changes",
+        "forget_counted_changes",
+        "forget_user_changes",
+        "tag_in_lake_formation",
+    )
+)
 
 # What is before the line, and who reads it on AWS; every other schema counts as refined.
 READERS = {"raw": "the transformer", "vault": "the transformer", "staging": "the transformer", "curated": "engineers"}

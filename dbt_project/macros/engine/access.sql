@@ -22,15 +22,15 @@
 {% macro default__tag_in_lake_formation() %}{% endmacro %}
 
 
-{#- The Lake Formation tags of a node: `layer`, and `pii`, which a column that declares its class in `meta.pii` has of its
-    own, and every other column from the table: 'none' in refined, because the build proves it, and 'undeclared' below,
-    where a column must be taken for personal.
+{#- The Lake Formation tags of a node: `layer`, and `pii`, which a column that holds personal data in the clear has of its
+    own, its class by lineage (`column_privacy`), and every other column from the table: 'none' in refined, because the
+    build proves it, and 'undeclared' below, where a column must be taken for personal.
     Result: dbt-athena's `lf_tags_config`. Quirk: `inherited_tags` keeps the adapter from taking a column's tag off before
     it puts it on again. In between, the column would be open; a tag that goes stale only closes. #}
 {% macro lake_formation_tags(node) %}
     {%- set columns = {} %}
-    {%- for column in node.columns.values() if column.config.meta.pii and column.config.meta.pii.class != 'none' %}
-        {%- do columns.setdefault(column.config.meta.pii.class, []).append(column.name) %}
+    {%- for name, column in column_privacy().get(node.name, {}).items() if not column.masked_by %}
+        {%- do columns.setdefault(column['class'], []).append(name) %}
     {%- endfor %}
     {{- return({
         'enabled': true,

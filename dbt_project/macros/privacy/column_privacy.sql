@@ -146,8 +146,12 @@
             "age_band": {"class": "birth_date", "masked_by": "age_band"},
             "income_band": {"class": "income", "masked_by": "condition"}
         },
+        "mart_user_segments": {
+            "age_band": {"class": "birth_date", "masked_by": "age_band"},
+            "income_band": {"class": "income", "masked_by": "condition"}
+        },
         "mart_users_by_state": {
-            "average_income": {"class": "income", "masked_by": "mean of a group"}
+            "average_income": {"class": "income", "masked_by": "count, mean of a group, mean of any group"}
         }
     }) }}
 {% endmacro %}
