@@ -10,8 +10,10 @@ import pytest
 
 from privacy import graph as graphs
 from privacy import pii_map, policy, site
+from privacy.__main__ import report
 from privacy.graph import Graph
 from privacy.verdict import Verdict, judge
+from tests.privacy.conftest import model, with_models
 
 PROJECT = graphs.ROOT / "dbt_project"
 
@@ -88,6 +90,36 @@ def test_a_project_that_does_not_compile_is_an_error(tmp_path: Path) -> None:
 
 def test_generated_files_say_what_the_lineage_says(graph: Graph, verdict: Verdict) -> None:
     assert pii_map.stale(PROJECT, graph, verdict) == [], "run: python -m privacy write"
+
+
+@pytest.mark.parametrize(
+    ("sql", "exits", "says"),
+    [
+        (
+            "select status as x from warehouse.curated.users",
+            0,
+            "Nothing personal reaches the 7 tables of refined unmasked",
+        ),
+        ("select email as x from warehouse.curated.users", 1, "mart.x := users.email"),
+    ],
+)
+def test_the_report_prints_map_verdict_and_figures_and_exits_by_the_verdict(
+    graph: Graph,
+    sql: str,
+    exits: int,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DUCKDB_PATH", str(tmp_path / "none.duckdb"))
+    monkeypatch.setattr(graphs, "load", lambda: with_models(graph, model("mart", sql)))
+    monkeypatch.setattr(pii_map, "stale", lambda *_: [])
+    assert report() == exits
+    printed = capsys.readouterr().out
+    assert "base_customer__user_changes.cpf: cpf" in printed
+    assert "no lake yet: make demo" in printed
+    assert says in printed
 
 
 def test_the_map_follows_every_declared_column(graph: Graph, verdict: Verdict) -> None:
