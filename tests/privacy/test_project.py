@@ -149,5 +149,12 @@ def test_the_docs_are_annotated_from_the_manifest_alone(graph: Graph, verdict: V
     assert source["meta"]["read by"] == "the transformer"
 
 
+def test_docs_that_were_not_generated_are_an_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "privacy", "site", tmp_path]
+    done = subprocess.run(command, cwd=graphs.ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"{tmp_path}/manifest.json is not there: run `dbt docs generate` first\n"
+
+
 def test_every_class_is_masked_by_macros_that_exist(graph: Graph) -> None:
     assert set(graph.patterns.expansions) == set(policy.MASKS)
