@@ -8,6 +8,8 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
+from privacy import site
+
 ROOT = Path(__file__).parent.parent
 PROJECT = ROOT / "dbt_project"
 
@@ -21,16 +23,17 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("report", help="print the map, the verdict and the figures (also without a command)")
     commands.add_parser("write", help="write the generated files anew: column_privacy.sql and pii_map.md")
-    site = commands.add_parser("site", help="add each column's class, mask and readers to generated docs")
-    site.add_argument("target", type=Path, nargs="?", default=PROJECT / "target", help="default: %(default)s")
+    command = commands.add_parser("site", help="add each column's class, mask and readers to generated docs")
+    command.add_argument("target", type=Path, nargs="?", default=PROJECT / "target", help="default: %(default)s")
     options = parser.parse_args()
-    if options.command == "site":
-        from privacy.site import annotate
-
-        annotate(options.target)
-        return 0
     try:
+        if options.command == "site":
+            site.annotate(options.target)
+            return 0
         return write() if options.command == "write" else report()
+    except FileNotFoundError as error:
+        print(f"{error.filename} is not there: run `dbt docs generate` first", file=sys.stderr)
+        return 1
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1

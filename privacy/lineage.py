@@ -144,7 +144,8 @@ def _is_cte(table: exp.Table) -> bool:
     return False
 
 
-def _starred(node: exp.Expr, ctes: dict[str, exp.Expr]) -> set[str]:
+def _starred(node: exp.Expr, ctes: dict[str, tuple]) -> set[str]:
+    """The relations that a query's result has columns of by stars alone; `ctes` holds each with those before it."""
     if isinstance(node, exp.Subquery):
         return _starred(node.this, ctes)
     with_ = node.args.get("with_")

@@ -175,6 +175,14 @@ def test_birth_date_becomes_a_year_and_a_band(evaluate: Callable[..., Evaluate])
     assert evaluate("birth_year('value')", pa.date32())(births) == [2008, 2008, 1961, 1961, 2027, None]
 
 
+def test_a_band_ends_where_the_next_begins(evaluate: Callable[..., Evaluate]) -> None:
+    ages = [0, 17, 18, 24, 25, 34, 35, 44, 45, 54, 55, 64, 65, 120]
+    births = [date(2026 - age, 3, 1) for age in ages]
+    bands = ["0-17", "18-24", "25-34", "35-44", "45-54", "55-64", "65+"]
+    expected = [band for band in bands for _ in range(2)]
+    assert evaluate("age_band('value', \"date '2026-03-01'\")", pa.date32())(births) == expected
+
+
 def test_leap_day_birth_comes_of_age_on_the_first_of_march(evaluate: Callable[..., Evaluate]) -> None:
     births = [date(2004, 2, 29)]
     assert evaluate("age_band('value', \"date '2022-02-28'\")", pa.date32())(births) == ["0-17"]

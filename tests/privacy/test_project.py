@@ -10,8 +10,10 @@ import pytest
 
 from privacy import graph as graphs
 from privacy import pii_map, policy, site
+from privacy.__main__ import report
 from privacy.graph import Graph
 from privacy.verdict import Verdict, judge
+from tests.privacy.conftest import model, with_models
 
 PROJECT = graphs.ROOT / "dbt_project"
 
@@ -90,6 +92,36 @@ def test_generated_files_say_what_the_lineage_says(graph: Graph, verdict: Verdic
     assert pii_map.stale(PROJECT, graph, verdict) == [], "run: python -m privacy write"
 
 
+@pytest.mark.parametrize(
+    ("sql", "exits", "says"),
+    [
+        (
+            "select status as x from warehouse.curated.users",
+            0,
+            "Nothing personal reaches the 7 tables of refined unmasked",
+        ),
+        ("select email as x from warehouse.curated.users", 1, "mart.x := users.email"),
+    ],
+)
+def test_the_report_prints_map_verdict_and_figures_and_exits_by_the_verdict(
+    graph: Graph,
+    sql: str,
+    exits: int,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DUCKDB_PATH", str(tmp_path / "none.duckdb"))
+    monkeypatch.setattr(graphs, "load", lambda: with_models(graph, model("mart", sql)))
+    monkeypatch.setattr(pii_map, "stale", lambda *_: [])
+    assert report() == exits
+    printed = capsys.readouterr().out
+    assert "base_customer__user_changes.cpf: cpf" in printed
+    assert "no lake yet: make demo" in printed
+    assert says in printed
+
+
 def test_the_map_follows_every_declared_column(graph: Graph, verdict: Verdict) -> None:
     rows = {row.origin: row for row in pii_map.rows(graph, verdict)}
     email = rows["base_customer__user_changes.email"]
@@ -115,6 +147,13 @@ def test_the_docs_are_annotated_from_the_manifest_alone(graph: Graph, verdict: V
     assert columns["status"]["meta"] == {}
     source = manifest["sources"]["source.lakehouse.customer.usuarios"]["columns"]["after"]
     assert source["meta"]["read by"] == "the transformer"
+
+
+def test_docs_that_were_not_generated_are_an_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "privacy", "site", tmp_path]
+    done = subprocess.run(command, cwd=graphs.ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"{tmp_path}/manifest.json is not there: run `dbt docs generate` first\n"
 
 
 def test_every_class_is_masked_by_macros_that_exist(graph: Graph) -> None:
