@@ -48,7 +48,13 @@ def test_tables_forget_and_a_full_refresh_agrees(
         Event("c", 90, 0, after='{"id":"7","nome":"Zebedeu Quar'),  # set aside
     ]
     land(lake, events[:5], NOON)
-    dbt("build", "--select", "+path:models/curated/customer", "+path:models/refined/customer")
+    dbt(
+        "build",
+        "--select",
+        "+path:models/curated/customer",
+        "+path:models/refined/customer",
+        "path:models/staging/customer",
+    )
     land(lake, events[5:], NOON + timedelta(minutes=5))
     dbt("run", "--select", *MODELS)
     assert query("select full_name, notes from curated.users where user_id = 9") == [("X", HIS["observacoes"])]
@@ -56,7 +62,13 @@ def test_tables_forget_and_a_full_refresh_agrees(
     done = erase(config, ["7"])
     assert done.exit_code == 0
     assert (done.events, done.files, done.moved_keys, done.is_finished) == (6, 2, 1, False)
-    dbt("build", "--select", "+path:models/curated/customer", "+path:models/refined/customer")
+    dbt(
+        "build",
+        "--select",
+        "+path:models/curated/customer",
+        "+path:models/refined/customer",
+        "path:models/staging/customer",
+    )
     assert erase(config, ["7"]).is_finished
 
     assert query("select is_deleted, op, full_name from curated.users where user_id = 7") == [(True, "e", None)]
