@@ -129,7 +129,7 @@ def _bring_up(
     if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
         raise DeployError(f"{name} is {status}: somebody else is at work, deploy again when it has ended")
     kind = "CREATE" if status == "REVIEW_IN_PROGRESS" else "UPDATE"
-    change_set = {"StackName": name, "ChangeSetName": f"deploy-{datetime.now(UTC):%Y%m%dT%H%M%S}"}
+    change_set = {"StackName": name, "ChangeSetName": f"deploy-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"}
     client.create_change_set(
         **change_set,
         ChangeSetType=kind,

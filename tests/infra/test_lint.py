@@ -13,7 +13,7 @@ from cfnlint.api import lint_file
 
 from infra import deploy
 
-CHECKOV = deploy.ROOT / ".checkov/bin/checkov"
+CHECKOV = deploy.ROOT / ".checks/checkov/bin/checkov"
 REGIONS = ("us-east-1", "sa-east-1")
 
 
@@ -54,11 +54,11 @@ def test_checkov_finds_what_is_suppressed_and_nothing_else(tmp_path: Path, count
     """Run once, as it takes seconds, without the suppressions (one that nothing needs is a finding too), and beside the
     stacks over a mistake that it has to find."""
     if not CHECKOV.exists():
-        pytest.fail("checkov is not installed: `make infra-check` installs it into .checkov")
+        pytest.fail("checkov is not installed: `make infra-check` installs it into .checks")
     shutil.copytree(deploy.HERE / "stacks", tmp_path / "stacks")
     mistaken = deploy.template_path("query").read_text().replace("Enforce", "#Enforce")
     (tmp_path / "mistaken.yaml").write_text(mistaken)
-    settings = yaml.safe_load((deploy.HERE / "checkov.yaml").read_text())
+    settings = yaml.safe_load((deploy.HERE / "checks/checkov.yaml").read_text())
     suppressed = set(settings.pop("skip-check"))
     (tmp_path / "settings").write_text(yaml.safe_dump(settings | {"quiet": False}))  # with what has passed
     command = [
