@@ -192,7 +192,7 @@ def destroy(environment: Environment, *, yes: bool = False) -> None:
         kept = [
             logical
             for logical, resource in read_template(stack)["Resources"].items()
-            if resource.get("DeletionPolicy") == "Retain"
+            if resource.get("DeletionPolicy") == "RetainExceptOnCreate"
         ]
         print(f"{name}: deleted" + (f", but kept: {', '.join(kept)}" if kept else ""))
         if not yes and input("Delete? [y/N] ").strip().lower() != "y":
@@ -239,7 +239,7 @@ def ensure_usage_limit(client: Any, workgroup_arn: str, rpu_hours: int) -> None:
     pages = client.get_paginator("list_usage_limits").paginate(
         resourceArn=workgroup_arn, usageType="serverless-compute"
     )
-    found = [limit for page in pages for limit in page["usageLimits"] if limit["period"] == "daily"]
+    found = [limit for page in pages for limit in page.get("usageLimits", []) if limit["period"] == "daily"]
     if not found:
         client.create_usage_limit(resourceArn=workgroup_arn, usageType="serverless-compute", period="daily", **wanted)
     elif {key: found[0][key] for key in wanted} != wanted:

@@ -256,7 +256,7 @@ def test_the_warehouse_has_a_usage_limit(found: list[dict[str, Any]], expected: 
     """Against botocore's model of the service, which knows names and types."""
     client = boto3.client("redshift-serverless", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
     with Stubber(client) as stub:
-        stub.add_response("list_usage_limits", {"usageLimits": found})
+        stub.add_response("list_usage_limits", {"usageLimits": found} if found else {})
         if expected:
             stub.add_response(expected, {})
         deploy.ensure_usage_limit(client, "arn:aws:redshift-serverless:us-east-1:000000000000:workgroup/x", 8)

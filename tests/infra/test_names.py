@@ -170,6 +170,7 @@ def test_features_are_columns_of_dim_users(templates: Templates) -> None:
     features = {item["FeatureName"]: item["FeatureType"] for item in group["FeatureDefinitions"]}
     assert group["RecordIdentifierFeatureName"] in features
     assert features.pop(group["EventTimeFeatureName"]) == "String"  # when it was written, which SageMaker asks for
+    assert not features.keys() & {"is_deleted", "write_time", "api_invocation_time"}  # SageMaker's own
     assert features == {name: FEATURES.get(columns[name], "String") for name in features}
 
 

@@ -77,7 +77,7 @@ MISTAKES = [
     Mistake(rules.what_holds_data_is_kept, "storage/RawBucket/DeletionPolicy"),
     Mistake(rules.what_holds_data_is_kept, "keys/VaultKey/UpdateReplacePolicy", "Delete"),
     Mistake(rules.what_holds_data_is_kept, "ingestion/MaskingKeySecret/DeletionPolicy"),
-    Mistake(rules.what_holds_data_is_kept, "warehouse/Namespace/DeletionPolicy", "Delete"),
+    Mistake(rules.what_holds_data_is_kept, "warehouse/Namespace/DeletionPolicy", "Retain"),
     Mistake(rules.keys_rotate, "keys/LakeKey/Properties/EnableKeyRotation", False),
     Mistake(rules.keys_rotate, "keys/VaultKey/Properties/PendingWindowInDays", 7),
     Mistake(rules.wildcards_have_a_reason, f"{LOADER}/0/Action", "s3:*"),
@@ -211,6 +211,7 @@ MISTAKES = [
     Mistake(rules.templates_name_no_place, "storage/RawBucket/Properties/BucketName", "lakehouse-sa-east-1"),
     Mistake(rules.templates_explain_themselves, "query/Parameters/AnalystScanLimitBytes/Description"),
     Mistake(rules.templates_explain_themselves, "access/LoaderRole/Properties/Description"),
+    Mistake(rules.policies_are_no_longer_than_iam_takes, f"{LOADER}/0/Resource", [f"arn:{'x' * 100}"] * 60),
 ]
 
 
