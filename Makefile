@@ -57,11 +57,11 @@ infra-check: $(READY) $(CHECKS)  ## Check the templates of infra/ and count what
 
 .PHONY: deploy
 deploy: $(READY)  ## Make the platform of ENV=dev|prod in an AWS account; each stack's changes are shown first
-	@$(PYTHON) -m infra.deploy up $(ENV)
+	@$(PYTHON) -m infra.deploy up $(or $(ENV),$(error give ENV=dev or ENV=prod))
 
 .PHONY: destroy
 destroy: $(READY)  ## Delete the platform of ENV=dev|prod; what holds data is kept
-	@$(PYTHON) -m infra.deploy down $(ENV)
+	@$(PYTHON) -m infra.deploy down $(or $(ENV),$(error give ENV=dev or ENV=prod))
 
 .PHONY: clean
 clean:  ## Stop everything and delete what runs have made: lake, vault, sandbox, docs site, environment
