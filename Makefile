@@ -3,20 +3,21 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
+CHECKS := .checks/checkov/.ready .checks/ministack/.ready
 DOCS_PORT := 8080
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help:  ## Say what can be done here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(READY)  ## Run the whole product once: land, build, test, summarise (again: only what is new)
 	@$(PYTHON) -m sandbox demo
 
 .PHONY: test
-test: $(READY)  ## Run every test
+test: $(READY) $(CHECKS)  ## Run every test
 	@tests/install_chromium
 	$(PYTHON) -m pytest -n 2 --dist loadgroup
 
@@ -55,10 +56,22 @@ down: $(READY)  ## Stop the sandbox's servers, and Airflow
 mwaa: $(READY)  ## Put together what an MWAA environment is given: build/mwaa/
 	@$(PYTHON) -m infra.mwaa.bundle
 
+.PHONY: infra-check
+infra-check: $(READY) $(CHECKS)  ## Check the templates of infra/ and count what was checked
+	$(PYTHON) -m pytest -q tests/infra
+
+.PHONY: deploy
+deploy: $(READY)  ## Make the platform of ENV=dev|prod in an AWS account; each stack's changes are shown first
+	@$(PYTHON) -m infra.deploy up $(or $(ENV),$(error give ENV=dev or ENV=prod))
+
+.PHONY: destroy
+destroy: $(READY)  ## Delete the platform of ENV=dev|prod; what holds data is kept
+	@$(PYTHON) -m infra.deploy down $(or $(ENV),$(error give ENV=dev or ENV=prod))
+
 .PHONY: clean
 clean:  ## Stop everything and delete what runs have made: lake, vault, sandbox, docs site, environment
 	@if [ -x $(PYTHON) ]; then $(PYTHON) -m sandbox down; fi
-	rm -rf .sandbox lake vault docs-site build dbt_project/target dbt_project/logs logs $(VENV)
+	rm -rf .sandbox lake vault docs-site build dbt_project/target dbt_project/logs logs .checks $(VENV)
 
 # One environment from the lock, by the python3 at hand; uv itself comes from the package index.
 # The .pth file puts the project on the path and loads its settings (loaders/environment.py).
@@ -70,7 +83,16 @@ $(READY): requirements.lock Makefile
 	@printf '%s\nimport loaders.environment\n' '$(CURDIR)' > $$($(PYTHON) -c 'import site; print(site.getsitepackages()[0])')/lakehouse.pth
 	@touch $@
 
+# What checks templates lives apart: checkov and ministack each hold boto3 to a version that the project does not have.
+.checks/%/.ready: infra/checks/%.requirements.lock $(READY)
+	python3 -m venv $(@D)
+	$(VENV)/bin/uv pip sync --quiet --python $(@D)/bin/python --require-hashes $<
+	@touch $@
+
 .PHONY: lock
-lock:  ## Resolve requirements.lock anew from pyproject.toml
+lock:  ## Resolve requirements.lock anew from pyproject.toml, and the locks of infra/checks
 	$(VENV)/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --all-extras --no-annotate --no-header \
 	  pyproject.toml --output-file requirements.lock
+	for tool in checkov ministack; do echo $$tool | $(VENV)/bin/uv pip compile --quiet --upgrade --universal \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-header - \
+	  --output-file infra/checks/$$tool.requirements.lock || exit 1; done

@@ -7,6 +7,14 @@ if [ -f "$here/.env" ]; then
   . "$here/.env" # the settings of .env.example
   set +a
 fi
+# DSNs hold passwords: .env may name their secrets instead (CUSTOMER_DSN_SECRET_ID, CUSTOMER_SNAPSHOT_DSN_SECRET_ID).
+for name in CUSTOMER_DSN CUSTOMER_SNAPSHOT_DSN; do
+  id=$(printenv "${name}_SECRET_ID") || continue
+  value=$(python3 -c 'import boto3, sys
+print(boto3.client("secretsmanager").get_secret_value(SecretId=sys.argv[1])["SecretString"])' "$id") ||
+    { echo "$name: the secret $id has no value yet" >&2; continue; }
+  export "$name=$value"
+done
 export DBT_PROJECT_DIR=$here/dbt_project
 export DBT_PROFILES_DIR=$here
 export DBT_MANIFEST=$here/manifest.json

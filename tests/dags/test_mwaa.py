@@ -1,9 +1,12 @@
 """The bundle for MWAA holds all that the DAGs need, and its versions are those that the tests ran on."""
 
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
+import boto3
 import pytest
 from packaging.requirements import Requirement
 
@@ -54,3 +57,23 @@ def test_the_bundle_holds_no_link_and_nothing_that_a_run_made(bundled: Path) -> 
     assert (bundled / "dags/dbt_project/seeds/media_types.csv").is_file()
     assert not [path for path in paths if path.is_symlink()]
     assert not [path for path in paths if path.name in ("__pycache__", "target", "logs")]
+
+
+def test_the_startup_script_reads_dsns_from_their_secrets(aws: None) -> None:
+    """One that has no value yet is told, and stops nothing: an environment is made before its secrets have values."""
+    boto3.client("secretsmanager").create_secret(Name="made-up/dsn", SecretString="postgresql://nobody@localhost/x")
+    names = {"CUSTOMER_DSN_SECRET_ID": "made-up/dsn", "CUSTOMER_SNAPSHOT_DSN_SECRET_ID": "made-up/empty"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    script = (bundle.ROOT / "infra/mwaa/startup.sh").read_text()
+    run = subprocess.run(
+        ["sh", "-c", f"{script}\nenv"],
+        env=os.environ | names | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = dict(line.split("=", 1) for line in run.stdout.splitlines() if "=" in line)
+    assert said["CUSTOMER_DSN"] == "postgresql://nobody@localhost/x"
+    assert "CUSTOMER_SNAPSHOT_DSN" not in said
+    assert "CUSTOMER_SNAPSHOT_DSN: the secret made-up/empty has no value yet" in run.stderr
+    assert said["DBT_MANIFEST"].endswith("dags/manifest.json")
