@@ -86,10 +86,12 @@ def rows(graph: Graph, verdict: Verdict) -> list[Row]:
                 for origin in sorted({trace.origin for trace in traces if trace.masks}):
                     by = _masked_by(trace for trace in traces if trace.origin == origin)
                     masked.setdefault(origin, []).append(f"{where} ({by})")
+    relations = _relations(graph, verdict)  # not the order of the manifest, which is that in which files were read
+    order = {f"{relation.name}.{name}": None for relation, columns in relations for name in columns}
     return [
         Row(origin, pii, tuple(dict.fromkeys(clear.get(origin, ()))), tuple(dict.fromkeys(masked.get(origin, ()))))
-        for origin, pii in verdict.declared.items()
-        if pii != policy.NONE
+        for origin in order
+        if (pii := verdict.declared.get(origin, policy.NONE)) != policy.NONE
     ]
 
 
