@@ -8,10 +8,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import airflow, cycle, disney, report, users
+from benchmarks import airflow, cycle, disney, erasure, report, users
 from benchmarks.world import ROOT
 
-BENCHMARKS = {"users": users.run, "disney": disney.run, "cycle": cycle.run, "airflow": airflow.run}
+BENCHMARKS = {
+    "users": users.run,
+    "disney": disney.run,
+    "cycle": cycle.run,
+    "erasure": erasure.run,
+    "airflow": airflow.run,
+}
 
 
 def main() -> None:

@@ -25,6 +25,9 @@ def main() -> None:
     command = commands.add_parser("disney", help="our own loader with a given number of connections")
     command.add_argument("connections", type=int)
     command.set_defaults(run=lambda options: disney(options.connections))
+    command = commands.add_parser("erase", help="a copy of all user changes in which one person has no values")
+    command.add_argument("user_id")
+    command.set_defaults(run=lambda options: erase(options.user_id))
     options = parser.parse_args()
     print(json.dumps(options.run(options)))
 
@@ -87,6 +90,29 @@ def disney(connections: int) -> dict[str, Any]:
     started = time.monotonic()
     landed = disney.land(settings.from_environment(), connections=connections)
     return {"rows": landed.rows, "seconds": time.monotonic() - started}
+
+
+def erase(user_id: str) -> dict[str, Any]:
+    """Write each file anew by DuckDB, as one would who keeps no account of where a person is."""
+    import duckdb
+
+    started = time.monotonic()
+    files = sorted(Path(os.environ["LAKE_URI"]).glob("raw/customer/usuarios/*/*.parquet"))
+    with duckdb.connect() as connection:
+        for number, file in enumerate(files):
+            connection.execute(
+                f"""
+                copy (
+                    select * replace (
+                        if(before->>'id' = $user_id, json_object('id', $user_id), before) as before,
+                        if(after->>'id' = $user_id, json_object('erased', true, 'id', $user_id), after) as after
+                    )
+                    from read_parquet('{file}', hive_partitioning = false)
+                ) to 'copy-{number}.parquet' (format parquet, compression zstd)
+                """,
+                {"user_id": user_id},
+            )
+    return {"files": len(files), "seconds": time.monotonic() - started}
 
 
 if __name__ == "__main__":

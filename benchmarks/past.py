@@ -129,6 +129,12 @@ class Past(NamedTuple):
 
 def write(past: Past, lake: Path, characters: list) -> None:
     """Write all days, but no snapshot."""
+    write_changes(past, lake)
+    write_crawls(past, lake, characters)
+
+
+def write_changes(past: Past, lake: Path) -> None:
+    """One file on each day, but on the last one each five minutes."""
     with engine() as connection:
         for day in track(range(past.days), "changes", console=Console(stderr=True)):
             first = day * past.changes
@@ -140,7 +146,6 @@ def write(past: Past, lake: Path, characters: list) -> None:
                 bounds = (start // TRANSACTION + 1, stop // TRANSACTION + 1)
                 values = {"first": first, "changes": past.changes, "start": start, "stop": stop}
                 _copy(connection, CHANGES, past, day, lake, bounds, values)
-    write_crawls(past, lake, characters)
 
 
 def begin(past: Past, days: int, source: Path, lake: Path) -> None:

@@ -94,7 +94,7 @@ def rewrite(settings: Settings) -> None:
 
 
 def _user_keys(settings: Settings, user_ids: Sequence[str]) -> list[str]:
-    """The pseudonyms of the ids in refined, under each key of the vault."""
+    """The pseudonyms of the ids in refined, by the vault's key."""
     vault = open_lake(settings.vault_uri, kms_key_id=settings.vault_kms_key_id, private=True)
     try:
         with vault.local_file(key.KEY) as table:

@@ -5,13 +5,13 @@ and a page of the docs site. Both are generated, and a test fails when they are 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from privacy import policy
 from privacy.graph import Graph, Relation
-from privacy.lineage import Traces
+from privacy.lineage import Trace, Traces
 from privacy.verdict import Verdict
 
 MACRO = "macros/privacy/column_privacy.sql"
@@ -68,8 +68,8 @@ def column_privacy(graph: Graph, verdict: Verdict) -> dict[str, dict[str, dict[s
             if clear:
                 found.setdefault(relation.name, {})[name] = {"class": _listed({trace.pii for trace in clear})}
             elif traces and relation.layer not in policy.READERS:
-                classes, masks = {trace.pii for trace in traces}, {mask for trace in traces for mask in trace.masks}
-                found.setdefault(relation.name, {})[name] = {"class": _listed(classes), "masked_by": _listed(masks)}
+                classes = _listed({trace.pii for trace in traces})
+                found.setdefault(relation.name, {})[name] = {"class": classes, "masked_by": _masked_by(traces)}
     return found
 
 
@@ -83,13 +83,15 @@ def rows(graph: Graph, verdict: Verdict) -> list[Row]:
             for origin in sorted({trace.origin for trace in traces if not trace.masks and trace.origin != where}):
                 clear.setdefault(origin, []).append(where)
             if relation.layer not in policy.READERS:
-                for trace in sorted(traces, key=lambda trace: trace.origin):
-                    if trace.masks:
-                        masked.setdefault(trace.origin, []).append(f"{where} ({_listed(set(trace.masks))})")
+                for origin in sorted({trace.origin for trace in traces if trace.masks}):
+                    by = _masked_by(trace for trace in traces if trace.origin == origin)
+                    masked.setdefault(origin, []).append(f"{where} ({by})")
+    relations = _relations(graph, verdict)  # not the order of the manifest, which is that in which files were read
+    order = {f"{relation.name}.{name}": None for relation, columns in relations for name in columns}
     return [
         Row(origin, pii, tuple(dict.fromkeys(clear.get(origin, ()))), tuple(dict.fromkeys(masked.get(origin, ()))))
-        for origin, pii in verdict.declared.items()
-        if pii != policy.NONE
+        for origin in order
+        if (pii := verdict.declared.get(origin, policy.NONE)) != policy.NONE
     ]
 
 
@@ -148,6 +150,12 @@ def _relations(graph: Graph, verdict: Verdict) -> Iterator[tuple[Relation, dict[
     )
     for relation in relations:
         yield relation, verdict.columns[relation.id]
+
+
+def _masked_by(traces: Iterable[Trace]) -> str:
+    """All masks and breakers on the way; of a mean that a count bears out, not that it is one of any group too."""
+    masks = {mask for trace in traces for mask in trace.masks}
+    return _listed(masks - {"mean of any group"} if "mean of a group" in masks else masks)
 
 
 def _table(head: tuple[str, ...], body: list[tuple[str, ...]]) -> str:

@@ -14,6 +14,7 @@ READERS = {
     "users": "dlt, ConnectorX",
     "disney": "dlt, rest_api",
     "cycle": "| 2 | 1,200 |",
+    "erasure": "copy by DuckDB",
     "airflow": "| the same in BashOperators |",
 }
 

@@ -15,6 +15,7 @@ from tests.dbt.lakes import Dbt
 from tests.dbt.test_any_order import EXAMPLES, MODELS, USERS, Landing, landings, tables_found
 from tests.dbt.user_events import COLUMNS, NOON, Event, land, row
 
+CUSTOMER = ("+path:models/curated/customer", "+path:models/refined/customer", "path:models/staging/customer")
 HIS = {
     "nome": "Zebedeu Quaresma",
     "email": "zebedeu@correio.example",
@@ -48,13 +49,7 @@ def test_tables_forget_and_a_full_refresh_agrees(
         Event("c", 90, 0, after='{"id":"7","nome":"Zebedeu Quar'),  # set aside
     ]
     land(lake, events[:5], NOON)
-    dbt(
-        "build",
-        "--select",
-        "+path:models/curated/customer",
-        "+path:models/refined/customer",
-        "path:models/staging/customer",
-    )
+    dbt("build", "--select", *CUSTOMER)
     land(lake, events[5:], NOON + timedelta(minutes=5))
     dbt("run", "--select", *MODELS)
     assert query("select full_name, notes from curated.users where user_id = 9") == [("X", HIS["observacoes"])]
@@ -62,13 +57,7 @@ def test_tables_forget_and_a_full_refresh_agrees(
     done = erase(config, ["7"])
     assert done.exit_code == 0
     assert (done.events, done.files, done.moved_keys, done.is_finished) == (6, 2, 1, False)
-    dbt(
-        "build",
-        "--select",
-        "+path:models/curated/customer",
-        "+path:models/refined/customer",
-        "path:models/staging/customer",
-    )
+    dbt("build", "--select", *CUSTOMER)
     assert erase(config, ["7"]).is_finished
 
     assert query("select is_deleted, op, full_name from curated.users where user_id = 7") == [(True, "e", None)]

@@ -50,11 +50,12 @@
 
 {#- Hook before completed_user_changes merges: an erased change is not one to complete. Result: a delete. #}
 {% macro forget_completed_user_changes() %}
+    {%- if not is_incremental() %}{{ return('') }}{% endif %}
     {%- set recent_erased -%}
         select epoch, commit_lsn, change_seq, user_id from {{ ref('user_changes') }}
-        where op = 'e' and load_date >= date '{{ landed_since(this) if is_incremental() }}'
+        where op = 'e' and load_date >= date '{{ landed_since(this) }}'
     {%- endset %}
-    {%- if not is_incremental() or any_row(recent_erased) == 'false' %}{{ return('') }}{% endif %}
+    {%- if any_row(recent_erased) == 'false' %}{{ return('') }}{% endif %}
     delete from {{ this }} where (epoch, commit_lsn, change_seq, user_id) in ({{ recent_erased }})
 {% endmacro %}
 

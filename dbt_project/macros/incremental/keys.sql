@@ -3,9 +3,11 @@
 
 
 {#- The key that a model's rows were made with, where the vault still has it: then the run may go on from them.
-    Result: a key_id, or none where all rows have to be made: a full refresh, an empty table, another key. #}
+    Result: a key_id, or none where all rows have to be made: a full refresh, an empty table, another key. '' where nothing
+    may be asked, so that what is compiled goes on. #}
 {% macro key_in_use(built) %}
-    {%- if not is_incremental() or not may_query() %}{{ return(none) }}{% endif %}
+    {%- if not is_incremental() %}{{ return(none) }}{% endif %}
+    {%- if not may_query() %}{{ return('') }}{% endif %}
     {%- set found -%}
         select min(key_id) as least, max(key_id) as greatest from {{ built }}
         union all

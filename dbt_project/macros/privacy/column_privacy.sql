@@ -151,7 +151,7 @@
             "income_band": {"class": "income", "masked_by": "condition"}
         },
         "mart_users_by_state": {
-            "average_income": {"class": "income", "masked_by": "count, mean of a group, mean of any group"}
+            "average_income": {"class": "income", "masked_by": "count, mean of a group"}
         }
     }) }}
 {% endmacro %}
