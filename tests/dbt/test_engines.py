@@ -6,6 +6,8 @@ it would open its socket. What the engines would say of the SQL beyond its gramm
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import date
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -14,6 +16,7 @@ import pytest
 import redshift_connector
 import requests
 import sqlglot
+from moto.athena.models import AthenaBackend, QueryResults
 from moto.server import ThreadedMotoServer
 from sqlglot.tokens import TokenType
 
@@ -364,3 +367,104 @@ def test_the_administrator_is_told_every_tag_that_the_project_uses(
     values = set(re.search("--tag-key pii --tag-values (.*)", said)[1].split())
     assert values >= {"undeclared", "none", "name", "email", "cpf", "phone", "free_text"}
     assert "--tag-key layer --tag-values curated refined staging\n" in said
+
+
+# What an engine answers to the questions that hooks ask before they write: somebody was erased, the key was changed.
+TYPES = {"load_date": "date", "landed_at": "timestamp", "committed_at": "timestamp"}
+ANSWERS = {
+    "max(batch_id), max(landed_at)": {"batch_id": "b2", "landed_at": "2026-11-20 10:00:00", "load_date": "2026-11-20"},
+    "select max(load_date)": {"load_date": "2026-11-20"},
+    "first_batch_id": {"first_batch_id": "b1", "last_batch_id": "b2"},
+    "min(committed_at)": {"committed_at": "2026-11-20 10:00:00"},
+    "min(key_id)": {"least": "former", "greatest": "present"},
+    "limit 1": {"found": "1"},
+}
+
+
+def answer(sql: str) -> dict[str, str]:
+    return next((row for question, row in ANSWERS.items() if question in sql), {})
+
+
+def athena_answers(backend: AthenaBackend, execution: str) -> QueryResults:
+    row = answer(backend.executions[execution].query)
+    described = {"CatalogName": "hive", "SchemaName": "", "TableName": "", "Precision": 0, "Scale": 0}
+    described |= {"Nullable": "UNKNOWN", "CaseSensitive": False}
+    columns = [described | {"Name": name, "Label": name, "Type": TYPES.get(name, "varchar")} for name in row]
+    values = [{"Data": [{"VarCharValue": text} for text in line]} for line in (row.keys(), row.values()) if row]
+    return QueryResults(rows=values, column_info=columns)
+
+
+class Answering(Cursor):
+    """Redshift, which answers what it is asked."""
+
+    row: ClassVar[dict[str, str]] = {}
+
+    def execute(self, sql: str, *_: Any) -> Cursor:
+        super().execute(sql)
+        type(self).row = answer(sql)
+        if self.row:
+            self.description = [(name, 1043) for name in self.row]
+        return self
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        if not self.row:
+            return super().fetchall()
+        return [tuple(date.fromisoformat(v) if TYPES.get(name) == "date" else v for name, v in self.row.items())]
+
+
+@pytest.mark.parametrize(
+    ("target", "model", "verb"),
+    [
+        ("athena", "user_changes", "update"),
+        ("athena", "completed_user_changes", "delete"),
+        ("athena", "fct_user_changes", "delete"),
+        ("athena", "dim_users", "delete"),
+        ("redshift", "fct_user_changes", "delete"),
+        ("redshift", "dim_users", "delete"),
+    ],
+)
+def test_hooks_write_the_sql_of_their_engine(
+    engine: Callable[..., Any],
+    built: None,
+    aws: str,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    model: str,
+    verb: str,
+) -> None:
+    """They run before the model does; that one then fails, because no server here makes the tables that it asks for."""
+    monkeypatch.setattr(AthenaBackend, "get_query_results", athena_answers)
+    monkeypatch.setattr(Answering, "built", True)
+    monkeypatch.setattr(Cursor, "heard", [])
+    connection = SimpleNamespace(cursor=Answering, close=lambda: None, commit=lambda: None, rollback=lambda: None)
+    monkeypatch.setattr(redshift_connector, "connect", lambda **_: connection)
+    with suppress(AssertionError):
+        engine(target, "run", "--select", model)
+    asked = Cursor.heard if target == "redshift" else athena_queries(aws)
+    statements = [re.sub(r"^\s*(--|/\*).*\n\s*", "", sql) for sql in asked]
+    hook = next(sql for sql in statements if re.match(f"(update|delete from) .*{model}", sql))
+    assert hook.startswith(verb)
+    assert mistakes(hook, DIALECTS[target]) == set()
+
+
+def athena_queries(aws: str) -> list[str]:
+    """What Athena was asked, first to last."""
+    client = boto3.client("athena", "us-east-1", endpoint_url=aws)
+    identifiers = client.list_query_executions()["QueryExecutionIds"]
+    return [client.get_query_execution(QueryExecutionId=each)["QueryExecution"]["Query"] for each in identifiers]
+
+
+def test_athena_forgets_the_snapshots_of_every_table(engine: Callable[..., Any], built: None, aws: str) -> None:
+    engine("athena", "run-operation", "maintain_tables", "--args", "{forget: true}")
+    asked = [sql.rpartition("*/")[2].strip() for sql in athena_queries(aws)]
+    users = [sql for sql in asked if re.search(r"curated\W+users\b", sql)]
+    age = "alter table `curated`.`users` set tblproperties ('vacuum_max_snapshot_age_seconds' = '%s')"
+    assert users == [
+        "optimize awsdatacatalog.curated.users rewrite data using bin_pack",
+        age % 1,
+        "vacuum awsdatacatalog.curated.users",
+        age % 432000,
+    ]
+    tables = {found[1] for sql in asked if (found := re.match(r"vacuum .*\.(\w+)$", sql))}
+    assert len(asked) == 4 * len(tables)
+    assert tables > {"user_changes", "completed_user_changes", "dim_users"}
