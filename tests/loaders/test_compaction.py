@@ -49,32 +49,6 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload([__name__, "loaders.lake.s3"])
 
 
-@pytest.fixture(autouse=True)
-def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that a killed process leaves go with the test's own."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-
-
-@pytest.fixture(params=["folder", "s3"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    place = str(tmp_path / "lake") if request.param == "folder" else f"s3://{request.getfixturevalue('bucket')}/lake"
-    return from_environment({"LAKE_URI": place})
-
-
-@pytest.fixture
-def lake(settings: Settings) -> Lake:
-    """An empty lake, which all runs of a test share."""
-    lake = open_lake(settings.lake_uri)
-    raw.ensure_tables(lake)
-    return lake
-
-
-@pytest.fixture
-def in_folder(tmp_path: Path) -> Settings:
-    """For what does not depend on where the lake is."""
-    return from_environment({"LAKE_URI": str(tmp_path / "lake")})
-
-
 def hours(number: float) -> datetime:
     return DAY + timedelta(hours=number)
 

@@ -28,31 +28,6 @@ HIS = {"id": "7", "nome": "Zebedeu Quaresma", "email": "zebedeu@correio.example"
 HER = {"id": "77", "nome": "Marta Vilela", "email": "marta@correio.example", "cpf": "7"}
 
 
-@pytest.fixture(autouse=True)
-def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that a killed process leaves go with the test's own."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-
-
-@pytest.fixture(params=["folder", "s3"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    place = str(tmp_path) if request.param == "folder" else f"s3://{request.getfixturevalue('bucket')}"
-    return from_environment({"LAKE_URI": f"{place}/lake", "VAULT_URI": f"{place}/vault"})
-
-
-@pytest.fixture
-def lake(settings: Settings) -> Lake:
-    lake = open_lake(settings.lake_uri)
-    raw.ensure_tables(lake)
-    return lake
-
-
-@pytest.fixture
-def in_folder(tmp_path: Path) -> Settings:
-    """For what does not depend on where the lake is."""
-    return from_environment({"LAKE_URI": str(tmp_path / "lake"), "VAULT_URI": str(tmp_path / "vault")})
-
-
 def text(row: dict | None) -> bytes | None:
     return row and json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode()
 

@@ -20,17 +20,9 @@ NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
 LIMIT = "30"  # days: what is of March 1st or later stays
 
 
-@pytest.fixture(params=["folder", "s3"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    place = str(tmp_path / "lake") if request.param == "folder" else f"s3://{request.getfixturevalue('bucket')}/lake"
-    return from_environment({"LAKE_URI": place, "RAW_RETENTION_DAYS": LIMIT})
-
-
 @pytest.fixture
-def lake(settings: Settings) -> Lake:
-    lake = open_lake(settings.lake_uri)
-    raw.ensure_tables(lake)
-    return lake
+def settings(settings: Settings) -> Settings:
+    return replace(settings, raw_retention=LIMIT)
 
 
 def days_ago(number: int) -> datetime:
