@@ -33,6 +33,7 @@ STACKS = (
 ELSEWHERE = {"billing": "us-east-1"}  # AWS keeps billing there, wherever the lake is
 # What the lakehouse is set to on AWS whatever the stacks say; the alarms of `observability` read alerts from the log.
 FIXED = {"LAKE_TARGET": "athena", "WAREHOUSE_TARGET": "redshift", "ALERT_TARGET": "log"}
+POOL = "dbt"  # of one slot, which dags/lakehouse_dbt.py names
 WAIT = {"Delay": 10, "MaxAttempts": 540}  # 90 minutes: an MWAA environment takes half an hour
 
 
@@ -117,6 +118,8 @@ def deploy(environment: Environment, stacks: tuple[str, ...] = STACKS, *, yes: b
         if stack == "warehouse" and stack in stacks:
             hours = environment.usage_limit_rpu_hours
             ensure_usage_limit(_client("redshift-serverless", environment), outputs["WorkgroupArn"], hours)
+        if stack == "orchestration" and stack in stacks:
+            ensure_pool(_client("mwaa", environment), outputs["AirflowEnvironmentName"])
     return outputs
 
 
@@ -244,6 +247,21 @@ def ensure_usage_limit(client: Any, workgroup_arn: str, rpu_hours: int) -> None:
         client.create_usage_limit(resourceArn=workgroup_arn, usageType="serverless-compute", period="daily", **wanted)
     elif {key: found[0][key] for key in wanted} != wanted:
         client.update_usage_limit(usageLimitId=found[0]["usageLimitId"], **wanted)
+
+
+def ensure_pool(client: Any, airflow: str) -> None:
+    """Make the pool in which one dbt runs at a time: without it tasks wait for ever. Made once; slots set by hand stay.
+
+    MWAA has no property for it; InvokeRestApi reaches a private web server too (MWAA User Guide, "Using the Apache
+    Airflow REST API").
+    """
+    try:
+        client.invoke_rest_api(Name=airflow, Path=f"/pools/{POOL}", Method="GET")
+    except client.exceptions.RestApiClientException as error:
+        if error.response.get("RestApiStatusCode") != 404:
+            raise
+        pool = {"name": POOL, "slots": 1, "description": "one dbt at a time", "include_deferred": False}
+        client.invoke_rest_api(Name=airflow, Path="/pools", Method="POST", Body=pool)
 
 
 def _describe(client: Any, name: str) -> dict[str, Any] | None:

@@ -84,7 +84,8 @@ def account(ministack: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tem
     monkeypatch.setenv("AWS_ENDPOINT_URL", ministack)
     monkeypatch.setattr(deploy, "WAIT", {"Delay": 0.1, "MaxAttempts": 300})
     monkeypatch.setattr(deploy, "template_path", lambda stack: tmp_path / f"{stack}.json")
-    monkeypatch.setattr(deploy, "ensure_usage_limit", lambda *_: None)
+    for unknown in ("ensure_usage_limit", "ensure_pool"):  # to ministack: they have tests of their own
+        monkeypatch.setattr(deploy, unknown, lambda *_: None)
     monkeypatch.setattr(deploy.bundle, "bundle", small_bundle)
     for stack, template in templates.items():
         (tmp_path / f"{stack}.json").write_text(json.dumps(reduced(template)))
@@ -261,6 +262,34 @@ def test_the_warehouse_has_a_usage_limit(found: list[dict[str, Any]], expected: 
             stub.add_response(expected, {})
         deploy.ensure_usage_limit(client, "arn:aws:redshift-serverless:us-east-1:000000000000:workgroup/x", 8)
         stub.assert_no_pending_responses()
+
+
+def test_airflow_has_the_pool_that_the_dags_name() -> None:
+    client = boto3.client("mwaa", "us-east-1", aws_access_key_id="x", aws_secret_access_key="x")
+    get = {"Name": "lakehouse-dev", "Path": "/pools/dbt", "Method": "GET"}
+    pool = {"name": "dbt", "slots": 1, "description": "one dbt at a time", "include_deferred": False}
+    post = {"Name": "lakehouse-dev", "Path": "/pools", "Method": "POST", "Body": pool}
+
+    def unless(status: int, *more: dict[str, Any]) -> None:
+        with Stubber(client) as stub:
+            said = {"RestApiStatusCode": status}
+            if status == 200:
+                stub.add_response("invoke_rest_api", said, get)
+            else:
+                stub.add_client_error(
+                    "invoke_rest_api", "RestApiClientException", expected_params=get, modeled_fields=said
+                )
+            for request in more:
+                stub.add_response("invoke_rest_api", {"RestApiStatusCode": 201}, request)
+            deploy.ensure_pool(client, "lakehouse-dev")
+            stub.assert_no_pending_responses()
+
+    unless(200)
+    unless(404, post)
+    with pytest.raises(ClientError):
+        unless(403)
+    dag = (deploy.ROOT / "dags/lakehouse_dbt.py").read_text()
+    assert f'POOL = "{deploy.POOL}"' in dag
 
 
 def test_an_environment_has_to_be_filled_in(tmp_path: Path) -> None:
