@@ -190,6 +190,12 @@ def test_the_pictures_in_the_documents_are_of_the_page_as_it_is(name: str) -> No
     assert drawing.stamp((drawing.FOLDER / name).read_bytes()) == drawing.digest_of(), "run `make drawing`"
 
 
+def test_without_a_browser_it_is_said_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="tests/install_chromium"), drawing.chromium():
+        pass
+
+
 def test_a_picture_that_says_nothing_has_no_stamp() -> None:
     assert drawing.stamp((drawing.FOLDER / "airflow-grid.png").read_bytes()) == ""
 
