@@ -56,8 +56,14 @@ down: $(READY)  ## Stop the sandbox's servers, and Airflow
 mwaa: $(READY)  ## Put together what an MWAA environment is given: build/mwaa/
 	@$(PYTHON) -m infra.mwaa.bundle
 
+.PHONY: drawing
+drawing: $(READY)  ## Render the drawing of the platform, infra/drawing/architecture.html, to docs/images
+	@tests/install_chromium
+	@$(PYTHON) -m infra.drawing
+
 .PHONY: infra-check
-infra-check: $(READY) $(CHECKS)  ## Check the templates of infra/ and count what was checked
+infra-check: $(READY) $(CHECKS)  ## Check the templates of infra/ and the drawing, and count what was checked
+	@tests/install_chromium
 	$(PYTHON) -m pytest -q tests/infra
 
 .PHONY: deploy

@@ -1,18 +1,17 @@
 """Fixtures that several test files share."""
 
 import itertools
-import shutil
 from collections.abc import Iterator
 
 import boto3
 import psycopg
 import pytest
 from moto.server import ThreadedMotoServer
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
+from infra import drawing
 from sandbox import customer_app, postgres
 
-CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 _numbers = itertools.count(1)
 
 
@@ -78,10 +77,8 @@ def bucket(aws: None) -> str:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "no Chromium on the PATH: run tests/install_chromium"
-    quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+    with drawing.chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
