@@ -106,33 +106,25 @@ def test_external_tables_are_what_the_loaders_write(templates: Templates) -> Non
 
 
 def test_databases_are_the_layers(templates: Templates) -> None:
-    project = yaml.safe_load((DBT / "dbt_project.yml").read_text())["models"]["lakehouse"]
-    layers = {held["+schema"] for held in project.values()}
+    project = yaml.safe_load((DBT / "dbt_project.yml").read_text())
+    folders = [*project["models"]["lakehouse"].values(), project["seeds"]["lakehouse"]]
+    layers = {held["+schema"] for held in folders if isinstance(held, dict)}  # beside settings of all of them
     names = {properties["DatabaseInput"]["Name"] for _, _, properties in of_type(templates, "AWS::Glue::Database")}
     assert names == layers | {schema for schema, _ in sources()}
 
 
-def test_saved_queries_read_columns_that_are_there(templates: Templates) -> None:
-    columns = models("curated") | {
-        name: {c["name"] for c in table["columns"]} for (_, name), table in sources().items()
-    }
+def test_saved_queries_read_columns_that_are_there_and_what_their_readers_may_read(templates: Templates) -> None:
     queries = [properties for _, _, properties in of_type(templates, "AWS::Athena::NamedQuery")]
     assert len(queries) >= 3
     for query in queries:
+        allowed = {"refined"} if query["WorkGroup"] == {"Ref": "AnalystsWorkGroup"} else {"curated", "refined"}
+        assert query["Database"] in allowed
         text = re.sub(r"'[^']*'", "", query["QueryString"])
         table = re.search(r"from (\w+)", text)[1]
-        words = {"select", "count", "distinct", "as", "max", "from", "where", "interval", "current_date", "day"}
+        words = {"select", "count", "sum", "avg", "max", "as", "from", "where", "interval", "current_date", "day"}
         words |= {"group", "order", "by", "desc"}
         named = {*re.findall(r" as (\w+)", text), table}
-        assert set(re.findall(r"\w+", text)) - words - named - set(columns[table]) == set()
-
-
-def test_analysts_saved_queries_read_nothing_personal(templates: Templates) -> None:
-    personal = {"users", "user_versions", "user_changes", "completed_user_changes"}
-    for _, _, query in of_type(templates, "AWS::Athena::NamedQuery"):
-        if query["WorkGroup"] == {"Ref": "AnalystsWorkGroup"}:
-            assert query["Database"] == "curated"
-            assert not personal & set(re.findall(r"\w+", query["QueryString"]))
+        assert set(re.findall(r"\w+", text)) - words - named - set(models(query["Database"])[table]) == set()
 
 
 def test_data_sets_are_refined_models(templates: Templates) -> None:
