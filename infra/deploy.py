@@ -21,6 +21,7 @@ import yaml
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 from cfnlint.decode import cfn_yaml
 
+from infra import warehouse
 from infra.mwaa import bundle
 
 HERE = Path(__file__).parent
@@ -32,7 +33,13 @@ STACKS = (
 )  # fmt: skip
 ELSEWHERE = {"billing": "us-east-1"}  # AWS keeps billing there, wherever the lake is
 # What the lakehouse is set to on AWS whatever the stacks say; the alarms of `observability` read alerts from the log.
-FIXED = {"LAKE_TARGET": "athena", "WAREHOUSE_TARGET": "redshift", "ALERT_TARGET": "log"}
+FIXED = {
+    "LAKE_TARGET": "athena",
+    "WAREHOUSE_TARGET": "redshift",
+    "ALERT_TARGET": "log",
+    "LAKE_FORMATION_TAGS": "true",  # by them the stack `access` grants what people read
+    "REDSHIFT_READERS": "role:analyst",  # which warehouse.sql makes
+}
 WAIT = {"Delay": 10, "MaxAttempts": 540}  # 90 minutes: an MWAA environment takes half an hour
 
 
@@ -117,6 +124,7 @@ def deploy(environment: Environment, stacks: tuple[str, ...] = STACKS, *, yes: b
         if stack == "warehouse" and stack in stacks:
             hours = environment.usage_limit_rpu_hours
             ensure_usage_limit(_client("redshift-serverless", environment), outputs["WorkgroupArn"], hours)
+            prepare_warehouse(environment, outputs)
     return outputs
 
 
@@ -246,6 +254,12 @@ def ensure_usage_limit(client: Any, workgroup_arn: str, rpu_hours: int) -> None:
         client.update_usage_limit(usageLimitId=found[0]["usageLimitId"], **wanted)
 
 
+def prepare_warehouse(environment: Environment, outputs: Mapping[str, str]) -> None:
+    """Make users, schemas and grants of the warehouse (infra/warehouse.sql) where they are not there yet."""
+    done = warehouse.prepare(lambda service: _client(service, environment), outputs, environment.name)
+    print(f"the warehouse's users, schemas and grants: {done} statements of infra/warehouse.sql")
+
+
 def _describe(client: Any, name: str) -> dict[str, Any] | None:
     try:
         return client.describe_stacks(StackName=name)["Stacks"][0]
@@ -285,7 +299,7 @@ def main() -> None:
         else:
             outputs = deploy(environment, ())
             print("".join(f"{name}={value}\n" for name, value in settings_of(outputs, environment).items()), end="")
-    except (DeployError, BotoCoreError, ClientError) as error:
+    except (DeployError, warehouse.WarehouseError, BotoCoreError, ClientError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 

@@ -85,6 +85,7 @@ def account(ministack: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tem
     monkeypatch.setattr(deploy, "WAIT", {"Delay": 0.1, "MaxAttempts": 300})
     monkeypatch.setattr(deploy, "template_path", lambda stack: tmp_path / f"{stack}.json")
     monkeypatch.setattr(deploy, "ensure_usage_limit", lambda *_: None)
+    monkeypatch.setattr(deploy, "prepare_warehouse", lambda *_: None)  # tests/infra/test_warehouse.py
     monkeypatch.setattr(deploy.bundle, "bundle", small_bundle)
     for stack, template in templates.items():
         (tmp_path / f"{stack}.json").write_text(json.dumps(reduced(template)))

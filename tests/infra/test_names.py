@@ -1,17 +1,21 @@
 """Names, prefixes and columns of the templates are those of the code: a change on one side alone fails here."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from infra import deploy
+from infra import deploy, warehouse
 from infra.mwaa import bundle
 from loaders import alerts, key, metrics, raw
 from loaders.settings import from_environment
@@ -111,6 +115,67 @@ def test_databases_are_the_layers(templates: Templates) -> None:
     layers = {held["+schema"] for held in folders if isinstance(held, dict)}  # beside settings of all of them
     names = {properties["DatabaseInput"]["Name"] for _, _, properties in of_type(templates, "AWS::Glue::Database")}
     assert names == layers | {schema for schema, _ in sources()}
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What dbt's run-operations tell an administrator to do."""
+    folder = tmp_path_factory.mktemp("dbt")
+    macros = ("print_lake_formation_setup()", "create_external_schemas(dry_run=true)")
+    command = [
+        Path(sys.executable).with_name("dbt"),
+        "--quiet",
+        "compile",
+        "--target",
+        "local",
+        "--target-path",
+        folder,
+    ]
+    command += ["--inline", "".join(f"{{{{ {macro} }}}}" for macro in macros)]
+    settings = {
+        "DUCKDB_PATH": str(folder / "warehouse.duckdb"),
+        "DBT_PROJECT_DIR": str(DBT),
+        "DBT_PROFILES_DIR": str(ROOT),
+    }
+    said = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=True).stdout
+    return said[said.rindex(said.partition("\n")[0]) :]  # dbt says it twice: when it parses and when it compiles
+
+
+def test_tags_and_their_grants_are_those_that_dbt_puts_on(templates: Templates, printed: str) -> None:
+    """As `dbt run-operation print_lake_formation_setup` says them for who has no stacks."""
+    values = {
+        found[1]: found[2].split() for found in re.finditer("create-lf-tag --tag-key (.*) --tag-values (.*)", printed)
+    }
+    defaults = {name: held.get("Default") for name, held in templates["catalogue"]["Parameters"].items()}
+
+    def plain(resource: dict[str, Any]) -> dict[str, Any]:
+        """As the command line writes it, with the values of the tag for the parameter that holds them."""
+        text = re.sub(r'"CatalogId": \{.*?\}, ', "", json.dumps(resource))
+        return json.loads(
+            re.sub(r'\{"Ref": "(\w+TagValues)"\}', lambda found: json.dumps(defaults[found[1]].split(",")), text)
+        )
+
+    tags = [plain(properties) for _, _, properties in of_type(templates, "AWS::LakeFormation::Tag")]
+    assert tags == [{"TagKey": key, "TagValues": held} for key, held in values.items()]
+    wanted = {"TRANSFORMER": [], "ANALYST": []}
+    for role, permissions, resource in re.findall(
+        r"Identifier=(\w+)_ROLE_ARN --permissions (.*) --resource '(.*)'", printed
+    ):
+        wanted[role].append((set(permissions.split()), json.loads(resource)))
+    given: dict[str, list[tuple[set[str], dict[str, Any]]]] = {}
+    for _, _, properties in of_type(templates, "AWS::LakeFormation::PrincipalPermissions"):
+        if {"LFTag", "LFTagPolicy"} & properties["Resource"].keys():
+            role = properties["Principal"]["DataLakePrincipalIdentifier"]["Fn::GetAtt"][0]
+            given.setdefault(role, []).append((set(properties["Permissions"]), plain(properties["Resource"])))
+    assert given["TransformerRole"] == given["AirflowRole"] == wanted["TRANSFORMER"]
+    assert given["AnalystRole"] == wanted["ANALYST"]
+
+
+def test_external_schemas_of_the_warehouse_are_those_that_dbt_names(printed: str) -> None:
+    wanted = re.findall(r"(create external schema [^;]*);", printed)
+    made = [statement.sql for statement in warehouse.statements({"environment": "dev", "dashboard_password": "x"})]
+    assert len(wanted) == 2
+    assert [sql for sql in made if sql.startswith("create external schema")] == wanted
 
 
 def test_saved_queries_read_columns_that_are_there_and_what_their_readers_may_read(templates: Templates) -> None:
