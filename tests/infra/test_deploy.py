@@ -31,6 +31,7 @@ REFUSED = {
     "AWS::Athena::NamedQuery", "AWS::BCMDataExports::Export", "AWS::Budgets::Budget", "AWS::EC2::EIP",
     "AWS::EC2::FlowLog", "AWS::EC2::NatGateway", "AWS::EC2::SecurityGroupEgress", "AWS::EC2::SecurityGroupIngress",
     "AWS::LakeFormation::DataLakeSettings", "AWS::LakeFormation::PrincipalPermissions", "AWS::LakeFormation::Resource",
+    "AWS::LakeFormation::Tag",
     "AWS::MWAA::Environment", "AWS::RedshiftServerless::Namespace", "AWS::RedshiftServerless::Workgroup",
     "AWS::SageMaker::FeatureGroup",
 }  # fmt: skip
