@@ -19,7 +19,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 CONSTRAINTS = "constraints.txt"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "target", "logs", ".user.yml")
-BROUGHT = re.compile(r"apache-airflow(-core|-task-sdk)?(?![\w-])")  # by MWAA
+# By MWAA, which lets nobody change their versions: two constraints on one package, and pip installs nothing
+# (aws/amazon-mwaa-docker-images, images/airflow/3.3.1/etc/mwaa_essential_constraints.txt).
+BROUGHT = re.compile(
+    r"(apache-airflow(-core|-task-sdk)?|billiard|celery|flask(-\w+)*|fluent-logger|gevent|greenlet|gunicorn|kombu"
+    r"|sqlalchemy(-utils)?|statsd|vine|watchtower)(?![\w-])"
+)
 
 
 def bundle(folder: Path) -> None:

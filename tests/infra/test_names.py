@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
-from packaging.requirements import Requirement
+from packaging.version import Version
 
 from infra import deploy, warehouse
 from infra.mwaa import bundle
@@ -259,11 +258,11 @@ def test_airflow_is_given_what_the_bundle_holds(templates: Templates) -> None:
     paths = {airflow[name] for name in ("DagS3Path", "RequirementsS3Path", "StartupScriptS3Path")}
     text = Path(bundle.__file__).read_text()
     assert all(f'folder / "{path}"' in text for path in paths)
-    version = held["Parameters"]["AirflowVersion"]["Default"]
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [Requirement(text) for text in project["optional-dependencies"]["airflow"]]
-    assert next(item for item in wanted if item.name == "apache-airflow").specifier.contains(version)
-    assert f"apache-airflow=={version} " in (ROOT / "requirements.lock").read_text()
+    version = Version(held["Parameters"]["AirflowVersion"]["Default"])
+    tested = Version(
+        re.search("^apache-airflow==([0-9.]+) ", (ROOT / "requirements.lock").read_text(), re.MULTILINE)[1]
+    )
+    assert version.release[:2] == tested.release[:2]  # MWAA has not every patch
 
 
 def test_outputs_are_settings(templates: Templates) -> None:
