@@ -276,7 +276,8 @@ def test_outputs_are_settings(templates: Templates) -> None:
         for output in template["Outputs"].values()
         if output.get("Description", "").startswith("The setting ")
     ]
-    assert set(said) <= settings.keys()
+    assert set(said) | deploy.FIXED.keys() <= settings.keys()
+    assert deploy.FIXED.keys() <= set(re.findall("^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     profiles = (ROOT / "profiles.yml").read_text()
     athena_and_redshift = set(re.findall(r"env_var\('([A-Z_]+)'", profiles.partition("athena:")[2]))
     assert athena_and_redshift - {"DBT_SCHEMA", "USER"} <= settings.keys()
