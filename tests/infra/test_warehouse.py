@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
 import pytest
@@ -132,7 +132,7 @@ class Redshift:
     def revoke(self, schema: str) -> None:
         self.grants.discard((f"create on {schema}", "public"))
 
-    KNOWN = {  # noqa: RUF012 it is none
+    KNOWN: ClassVar = {
         r"select 1 from ((?:pg_user|svv_roles) where \w+) = '([^']+)'": has,
         r'create user (\w+|"[\w:-]+") password disable': create_user,
         r"alter user (\w+) password '(sha256\|[0-9a-f]{64}\|[0-9a-f]{64})'": alter_user,
