@@ -50,7 +50,9 @@ def test_each_requirement_is_held_to_the_version_of_the_lock(bundled: Path) -> N
             version = re.fullmatch(r"==(.+)", str(held.specifier))[1]
             assert wanted.specifier.contains(version), wanted
     ours = pinned.keys() | {name.name for name in names}
-    assert not {"apache-airflow", "boto3", "botocore", "flask", "greenlet", "sqlalchemy"} & ours, "MWAA holds them itself"
+    assert not {"apache-airflow", "boto3", "botocore", "flask", "greenlet", "sqlalchemy"} & ours, (
+        "MWAA holds them itself"
+    )
 
 
 def test_the_bundle_holds_no_link_and_nothing_that_a_run_made(bundled: Path) -> None:
