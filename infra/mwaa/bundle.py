@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent.parent.parent
 CONSTRAINTS = "constraints.txt"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "target", "logs", ".user.yml")
 # By MWAA: what it lets nobody change (aws/amazon-mwaa-docker-images, images/airflow/3.3.1/etc/
-# mwaa_essential_constraints.txt), and boto3, which its aiobotocore holds. Where two constraints on one package differ, pip
-# installs nothing.
+# mwaa_essential_constraints.txt), and boto3, which its aiobotocore holds. Where two constraints on one package differ,
+# pip installs nothing.
 BROUGHT = re.compile(
     r"(apache-airflow(-core|-task-sdk)?|billiard|boto3|botocore|celery|flask(-\w+)*|fluent-logger|gevent|greenlet"
     r"|gunicorn|kombu|s3transfer|sqlalchemy(-utils)?|statsd|vine|watchtower)(?![\w-])"
