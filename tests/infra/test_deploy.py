@@ -86,7 +86,7 @@ def account(ministack: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tem
     monkeypatch.setattr(deploy, "WAIT", {"Delay": 0.1, "MaxAttempts": 300})
     monkeypatch.setattr(deploy, "template_path", lambda stack: tmp_path / f"{stack}.json")
     monkeypatch.setattr(deploy, "ensure_usage_limit", lambda *_: None)
-    monkeypatch.setattr(deploy, "prepare_warehouse", lambda *_: None)  # tests/infra/test_warehouse.py
+    monkeypatch.setattr(deploy.warehouse, "prepare", lambda *_: 0)  # tests/infra/test_warehouse.py
     monkeypatch.setattr(deploy.bundle, "bundle", small_bundle)
     for stack, template in templates.items():
         (tmp_path / f"{stack}.json").write_text(json.dumps(reduced(template)))
@@ -142,6 +142,10 @@ def test_one_command_makes_all_stacks_and_a_second_one_changes_nothing(
     said = capsys.readouterr().out
     assert statuses() == {f"lakehouse-dev-{stack}": "CREATE_COMPLETE" for stack in deploy.STACKS}
     assert re.search(r"Add +AWS::S3::Bucket +RawBucket", said)
+    # What no template makes comes after the stack that it belongs to.
+    assert re.search(
+        r"(?s)lakehouse-dev-warehouse \(create\).*the warehouse's users.*lakehouse-dev-access \(create\)", said
+    )
 
     # What one stack says, the next one takes: the loader's policy names the bucket that `storage` made.
     iam = boto3.client("iam", region_name="us-east-1")

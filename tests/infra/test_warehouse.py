@@ -246,6 +246,7 @@ def test_names_are_those_of_the_roles_and_settings(templates: Templates) -> None
     roles = [
         properties["RoleName"] for _, _, properties in of_type(templates, "AWS::IAM::Role") if "RoleName" in properties
     ]
+    assert OUTPUTS.keys() <= templates["warehouse"]["Outputs"].keys()
     text = warehouse.SQL.read_text().replace("${environment}", "${Environment}")
     assert set(re.findall(r'"IAMR:(\S+)"', text)) <= {role["Fn::Sub"] for role in roles}
     settings = deploy.settings_of({}, deploy.Environment("dev", "us-east-1", {}, 1, False))
