@@ -110,7 +110,10 @@ def stack_name(environment: Environment, stack: str) -> str:
 
 
 def deploy(environment: Environment, stacks: tuple[str, ...] = STACKS, *, yes: bool = False) -> dict[str, str]:
-    """Bring the stacks to what their templates say; returns the outputs of all that stand. Raises DeployError."""
+    """Bring the stacks to what their templates say, and the warehouse to what warehouse.sql says.
+
+    Returns the outputs of all stacks that stand. Raises DeployError, WarehouseError.
+    """
     outputs: dict[str, str] = {}
     for stack in STACKS:
         client = _client("cloudformation", environment, stack)
