@@ -1,6 +1,7 @@
 """Every night: compact and retain raw, build with all tests, look after the tables, publish the docs site.
 
-With the parameter `full_refresh` all models are built anew from raw; the five-minute runs wait meanwhile.
+With the parameter `full_refresh` all models are built anew from raw; the five-minute runs wait meanwhile. With `forget`
+tables forget their snapshots too, so that people who were erased are in no file of theirs (docs/privacy.md).
 """
 
 import os
@@ -31,7 +32,10 @@ with DAG(
     dagrun_timeout=timedelta(hours=6),
     default_args={"on_failure_callback": alert_of_failed_task, "trigger_rule": "all_done"},  # no step needs the former
     on_failure_callback=alert_of_failed_run,
-    params={"full_refresh": Param(False, type="boolean", description="Build all models anew from raw")},
+    params={
+        "full_refresh": Param(False, type="boolean", description="Build all models anew from raw"),
+        "forget": Param(False, type="boolean", description="Forget snapshots of tables, after an erasure"),
+    },
     tags=["lakehouse"],
 ) as dag:
     builds = [
@@ -48,7 +52,11 @@ with DAG(
         for selector, target in TARGETS.items()
     ]
     tables = DbtRunOperationLocalOperator(
-        task_id="maintain_tables", profile_config=profile(TARGETS["lake"]), macro_name="maintain_tables", **DBT
+        task_id="maintain_tables",
+        profile_config=profile(TARGETS["lake"]),
+        macro_name="maintain_tables",
+        dbt_cmd_flags=["--args", "forget: {{ params.forget }}"],  # YAML's own truth; `args` would make a text of it
+        **DBT,
     )
     docs = DbtDocsLocalOperator(
         task_id="publish_docs",

@@ -21,6 +21,7 @@ import yaml
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 from cfnlint.decode import cfn_yaml
 
+from infra import warehouse
 from infra.mwaa import bundle
 
 HERE = Path(__file__).parent
@@ -32,7 +33,13 @@ STACKS = (
 )  # fmt: skip
 ELSEWHERE = {"billing": "us-east-1"}  # AWS keeps billing there, wherever the lake is
 # What the lakehouse is set to on AWS whatever the stacks say; the alarms of `observability` read alerts from the log.
-FIXED = {"LAKE_TARGET": "athena", "WAREHOUSE_TARGET": "redshift", "ALERT_TARGET": "log"}
+FIXED = {
+    "LAKE_TARGET": "athena",
+    "WAREHOUSE_TARGET": "redshift",
+    "ALERT_TARGET": "log",
+    "LAKE_FORMATION_TAGS": "true",  # by them the stack `access` grants what people read
+    "REDSHIFT_READERS": "role:analyst",  # which warehouse.sql makes
+}
 POOL = "dbt"  # of one slot, which dags/lakehouse_dbt.py names
 WAIT = {"Delay": 10, "MaxAttempts": 540}  # 90 minutes: an MWAA environment takes half an hour
 
@@ -104,7 +111,10 @@ def stack_name(environment: Environment, stack: str) -> str:
 
 
 def deploy(environment: Environment, stacks: tuple[str, ...] = STACKS, *, yes: bool = False) -> dict[str, str]:
-    """Bring the stacks to what their templates say; returns the outputs of all that stand. Raises DeployError."""
+    """Bring the stacks to what their templates say, and the warehouse to what warehouse.sql says.
+
+    Returns the outputs of all stacks that stand. Raises DeployError, WarehouseError.
+    """
     outputs: dict[str, str] = {}
     for stack in STACKS:
         client = _client("cloudformation", environment, stack)
@@ -118,6 +128,7 @@ def deploy(environment: Environment, stacks: tuple[str, ...] = STACKS, *, yes: b
         if stack == "warehouse" and stack in stacks:
             hours = environment.usage_limit_rpu_hours
             ensure_usage_limit(_client("redshift-serverless", environment), outputs["WorkgroupArn"], hours)
+            prepare_warehouse(environment, outputs)
         if stack == "orchestration" and stack in stacks:
             ensure_pool(_client("mwaa", environment), outputs["AirflowEnvironmentName"])
     return outputs
@@ -264,6 +275,12 @@ def ensure_pool(client: Any, airflow: str) -> None:
         client.invoke_rest_api(Name=airflow, Path="/pools", Method="POST", Body=pool)
 
 
+def prepare_warehouse(environment: Environment, outputs: Mapping[str, str]) -> None:
+    """Make users, schemas and grants of the warehouse (infra/warehouse.sql) where they are not there yet."""
+    done = warehouse.prepare(lambda service: _client(service, environment), outputs, environment.name)
+    print(f"the warehouse's users, schemas and grants: {done} statements of infra/warehouse.sql")
+
+
 def _describe(client: Any, name: str) -> dict[str, Any] | None:
     try:
         return client.describe_stacks(StackName=name)["Stacks"][0]
@@ -303,7 +320,7 @@ def main() -> None:
         else:
             outputs = deploy(environment, ())
             print("".join(f"{name}={value}\n" for name, value in settings_of(outputs, environment).items()), end="")
-    except (DeployError, BotoCoreError, ClientError) as error:
+    except (DeployError, warehouse.WarehouseError, BotoCoreError, ClientError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
 

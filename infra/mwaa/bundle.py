@@ -4,7 +4,7 @@
     requirements.txt  what to install; its constraints, in the DAG folder, are requirements.lock without hashes
     startup.sh        where those parts lie
 
-Airflow itself is MWAA's: neither file names its version.
+Airflow, boto3 and what they hang on are MWAA's: neither file names their versions.
 """
 
 import argparse
@@ -19,7 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 CONSTRAINTS = "constraints.txt"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "target", "logs", ".user.yml")
-BROUGHT = re.compile(r"apache-airflow(-core|-task-sdk)?(?![\w-])")  # by MWAA
+# By MWAA: what it lets nobody change (aws/amazon-mwaa-docker-images, images/airflow/3.3.1/etc/
+# mwaa_essential_constraints.txt), and boto3, which its aiobotocore holds. Where two constraints on one package differ,
+# pip installs nothing.
+BROUGHT = re.compile(
+    r"(apache-airflow(-core|-task-sdk)?|billiard|boto3|botocore|celery|flask(-\w+)*|fluent-logger|gevent|greenlet"
+    r"|gunicorn|kombu|s3transfer|sqlalchemy(-utils)?|statsd|vine|watchtower)(?![\w-])"
+)
 
 
 def bundle(folder: Path) -> None:
@@ -38,7 +44,7 @@ def bundle(folder: Path) -> None:
 
 
 def requirements() -> list[str]:
-    """What the loaders, dbt and the DAGs import, as pyproject.toml says it."""
+    """What the loaders, dbt and the DAGs import beside what MWAA brings, as pyproject.toml says it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     named = [*project["dependencies"], *extras["dbt"], *extras["airflow"]]

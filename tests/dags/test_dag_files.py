@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from jinja2 import Template
 
 from tests.dags.conftest import ROOT
 
@@ -35,7 +37,7 @@ print(json.dumps({
         "type": type(task).__name__, "upstream": sorted(task.upstream_task_ids), "pool": task.pool,
         "trigger_rule": str(task.trigger_rule.value), "retries": task.retries,
         "alerts": bool(task.on_failure_callback),
-        "tests": getattr(task, "tests_per_model", None),
+        "tests": getattr(task, "tests_per_model", None), "flags": getattr(task, "dbt_cmd_flags", None),
     } for task in dag.tasks},
     "seconds": seconds,
     "loaders": getattr(importlib.util.find_spec("loaders"), "submodule_search_locations", None),
@@ -157,5 +159,12 @@ def test_the_daily_run_does_all_its_steps_one_after_the_other(daily: dict[str, A
     assert {task["pool"] for name, task in daily["tasks"].items() if name != "verdict"} == {"dbt"}
     assert daily["tasks"]["verdict"]["upstream"] == sorted(order)
     assert daily["tasks"]["verdict"]["trigger_rule"] == "all_success"
-    assert daily["params"] == {"full_refresh": "False"}
+    assert daily["params"] == {"full_refresh": "False", "forget": "False"}
     assert daily["dag"]["start_date"] == "None", "a first deployment at noon would run last night's"
+
+
+@pytest.mark.parametrize("forget", [True, False])
+def test_tables_forget_their_snapshots_where_the_run_says_so(daily: dict[str, Any], forget: bool) -> None:
+    option, text = daily["tasks"]["maintain_tables"]["flags"]
+    said = yaml.safe_load(Template(text).render(params={"forget": forget}))
+    assert (option, said) == ("--args", {"forget": forget})

@@ -56,7 +56,7 @@ class Policy:
 
 
 def calls(operation: str, params: Mapping[str, Any], keys: Mapping[str, str]) -> Iterator[Call]:
-    """What IAM is asked for a request of boto3; `keys` names the KMS key of each bucket and secret.
+    """What IAM is asked for a request of boto3 in us-east-1; `keys` names the KMS key of each bucket and secret.
 
     Raises KeyError for an operation that nobody has looked up: Service Authorization Reference, Amazon S3 User Guide
     ("Required permissions for Amazon S3 API operations").
@@ -64,15 +64,20 @@ def calls(operation: str, params: Mapping[str, Any], keys: Mapping[str, str]) ->
     if operation == "GetSecretValue":
         secret = params["SecretId"]
         yield Call("secretsmanager:GetSecretValue", secret)
-        yield Call("kms:Decrypt", keys[secret], (("kms:EncryptionContext:SecretARN", secret),))
+        through = ("kms:ViaService", "secretsmanager.us-east-1.amazonaws.com")
+        yield Call("kms:Decrypt", keys[secret], (("kms:EncryptionContext:SecretARN", secret), through))
         return
     bucket = f"arn:aws:s3:::{params['Bucket']}"
     if operation == "ListObjectsV2":
         yield Call("s3:ListBucket", bucket)
         return
+    if operation == "ListObjectVersions":
+        yield Call("s3:ListBucketVersions", bucket)
+        return
     if operation == "DeleteObjects":
         for item in params["Delete"]["Objects"]:
-            yield Call("s3:DeleteObject", f"{bucket}/{item['Key']}")
+            action = "s3:DeleteObjectVersion" if "VersionId" in item else "s3:DeleteObject"
+            yield Call(action, f"{bucket}/{item['Key']}")
         return
     place = f"{bucket}/{params['Key']}"
     reads, writes = [("s3:GetObject", "kms:Decrypt")], [("s3:PutObject", "kms:GenerateDataKey")]
@@ -87,6 +92,6 @@ def calls(operation: str, params: Mapping[str, Any], keys: Mapping[str, str]) ->
     }[operation]
     for action, key_action in needed:
         yield Call(action, place)
-        yield Call(key_action, keys[params["Bucket"]])
+        yield Call(key_action, keys[params["Bucket"]], (("kms:ViaService", "s3.us-east-1.amazonaws.com"),))
     if operation in ("GetObject", "HeadObject"):
         yield Call("s3:ListBucket", bucket)  # else S3 says 403 and not 404 of what is not there

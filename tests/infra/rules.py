@@ -203,27 +203,86 @@ def nobody_passes_roles(templates: Templates) -> Iterator[str]:
                 yield f"{name}: {action} is for who deploys"
 
 
-def only_the_keeper_deletes_raw(templates: Templates) -> Iterator[str]:
+def raw_is_deleted_by_keeper_and_eraser_alone(templates: Templates) -> Iterator[str]:
+    allowed = {"s3:DeleteObject": ("KeeperPolicy", "EraserPolicy"), "s3:DeleteObjectVersion": ("EraserPolicy",)}
     for name, _, statement in statements(templates, "AWS::IAM::Role", "AWS::IAM::ManagedPolicy"):
-        deletes = {"s3:DeleteObject", "s3:DeleteObjectVersion"} & set(listed(statement.get("Action", [])))
-        if deletes and "RawBucketName" in json.dumps(statement["Resource"]) and not name.endswith("KeeperPolicy"):
-            yield f"{name}: raw is append-only"
+        text = json.dumps(statement.get("Resource", ""))
+        for action in allowed.keys() & set(listed(statement.get("Action", []))):
+            if "RawBucketName" in text and not name.endswith(allowed[action]):
+                yield f"{name}: raw is append-only"
+        elsewhere = text.count("RawBucketName") != text.count("${RawBucketName}/raw/customer/usuarios/*")
+        if name.endswith("EraserPolicy") and "s3:DeleteObject" in statement["Action"] and elsewhere:
+            yield f"{name}: deletes more than changes of users"
+
+
+def people_alone_erase_and_make_keys(templates: Templates) -> Iterator[str]:
+    """Nothing that runs by itself carries their policies: who may run code in Airflow could forget anybody for ever."""
+    for name, _, properties in of_type(templates, "AWS::IAM::Role"):
+        carried = re.findall("Eraser|KeyMaker", json.dumps(properties.get("ManagedPolicyArns", [])))
+        trusted = json.dumps([held["Principal"] for held in properties["AssumeRolePolicyDocument"]["Statement"]])
+        if carried and "Service" in trusted:
+            yield f"{name}: no person, and may do what {carried[0]} does"
+
+
+def the_ledger_of_erasure_is_kept_apart(templates: Templates) -> Iterator[str]:
+    """Who reads it can test whether somebody is in it; who writes it decides who comes back."""
+    reads, writes = ("LoaderPolicy", "EraserPolicy"), ("EraserPolicy",)
+    for name, _, statement in statements(templates, "AWS::IAM::Role", "AWS::IAM::ManagedPolicy"):
+        places = re.findall(r"\$\{VaultBucketName\}/([^\"]*)", json.dumps(statement.get("Resource", "")))
+        if any("erasure_ledger/x".startswith(place.rstrip("*")) or place.startswith("erasure") for place in places):
+            changes = any(not action.startswith("s3:Get") for action in listed(statement["Action"]))
+            if not name.endswith(writes if changes else reads):
+                yield f"{name}: reaches the ledger of erasure"
 
 
 def people_have_no_right_on_curated_objects(templates: Templates) -> Iterator[str]:
     for name, _, statement in statements(templates, "AWS::IAM::Role", "AWS::IAM::ManagedPolicy"):
-        if re.search(r"\.(Analyst|Engineer|DataScientist|Operator)", name):
+        if re.search(r"\.(Analyst|Engineer|DataScientist|Operator|Eraser|KeyMaker)", name):
             text = json.dumps(statement["Resource"])
-            if "s3" in text and ("CuratedBucketName" in text or "VaultBucketName" in text):
+            hidden = (
+                ("CuratedBucketName",)
+                if re.search("Eraser|KeyMaker", name)
+                else ("CuratedBucketName", "VaultBucketName")
+            )
+            if any(bucket in text for bucket in hidden):
                 yield f"{name}: would go around Lake Formation"
 
 
-def analysts_see_no_raw_and_no_vault(templates: Templates) -> Iterator[str]:
+def readers_see_no_more_than_their_layers(templates: Templates) -> Iterator[str]:
+    """Analysts and data scientists: refined alone. Engineers: curated too."""
+    beyond = ("RawBucketName", "RawDatabaseName", "StagingDatabaseName", "Vault")
+    hidden = {
+        "Analyst": (*beyond, "CuratedDatabaseName"),
+        "DataScientist": (*beyond, "CuratedDatabaseName"),
+        "Engineer": beyond,
+    }
     for name, _, statement in statements(templates, "AWS::IAM::ManagedPolicy", "AWS::IAM::Role"):
-        if re.search(r"\.(Analyst|DataScientist)", name):
-            for hidden in ("RawBucketName", "RawDatabaseName", "StagingDatabaseName", "Vault"):
-                if hidden in json.dumps(statement["Resource"]):
-                    yield f"{name}: sees {hidden}"
+        if reader := re.search(rf"\.({'|'.join(hidden)})", name):
+            for found in hidden[reader[1]]:
+                if found in json.dumps(statement["Resource"]):
+                    yield f"{name}: sees {found}"
+
+
+def people_read_tables_by_tags_alone(templates: Templates) -> Iterator[str]:
+    """Grants add up: who is granted a table or a layer by name is past the tags."""
+    layers = {"Analyst": {"refined"}, "Engineer": {"curated", "refined"}}
+    for name, _, properties in of_type(templates, "AWS::LakeFormation::PrincipalPermissions"):
+        reader = re.search("|".join(layers), json.dumps(properties["Principal"]))
+        if not reader:
+            continue
+        resource = properties["Resource"]
+        if "LFTagPolicy" in resource:
+            wanted = {item["TagKey"]: set(item["TagValues"]) for item in resource["LFTagPolicy"]["Expression"]}
+            if not wanted.get("layer") or not wanted["layer"] <= layers[reader[0]]:
+                yield f"{name}: reads another layer"
+            if reader[0] == "Analyst" and wanted.get("pii") != {"none"}:
+                yield f"{name}: reads personal data"
+            if not set(properties["Permissions"]) <= {"DESCRIBE", "SELECT"}:
+                yield f"{name}: changes what it reads"
+        elif "Database" not in resource or properties["Permissions"] != ["DESCRIBE"]:
+            yield f"{name}: is granted tables by name"
+        elif not any(layer.capitalize() in json.dumps(resource) for layer in layers[reader[0]]):
+            yield f"{name}: sees another layer"
 
 
 def catalogue_is_closed_by_default(templates: Templates) -> Iterator[str]:
@@ -493,9 +552,12 @@ RULES: tuple[Rule, ...] = (
     roles_trust_somebody_in_particular,
     no_policies_of_aws_and_no_users,
     nobody_passes_roles,
-    only_the_keeper_deletes_raw,
+    raw_is_deleted_by_keeper_and_eraser_alone,
+    people_alone_erase_and_make_keys,
+    the_ledger_of_erasure_is_kept_apart,
     people_have_no_right_on_curated_objects,
-    analysts_see_no_raw_and_no_vault,
+    readers_see_no_more_than_their_layers,
+    people_read_tables_by_tags_alone,
     catalogue_is_closed_by_default,
     logs_end_and_are_encrypted,
     streams_are_encrypted,

@@ -31,6 +31,7 @@ REFUSED = {
     "AWS::Athena::NamedQuery", "AWS::BCMDataExports::Export", "AWS::Budgets::Budget", "AWS::EC2::EIP",
     "AWS::EC2::FlowLog", "AWS::EC2::NatGateway", "AWS::EC2::SecurityGroupEgress", "AWS::EC2::SecurityGroupIngress",
     "AWS::LakeFormation::DataLakeSettings", "AWS::LakeFormation::PrincipalPermissions", "AWS::LakeFormation::Resource",
+    "AWS::LakeFormation::Tag",
     "AWS::MWAA::Environment", "AWS::RedshiftServerless::Namespace", "AWS::RedshiftServerless::Workgroup",
     "AWS::SageMaker::FeatureGroup",
 }  # fmt: skip
@@ -86,6 +87,7 @@ def account(ministack: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tem
     monkeypatch.setattr(deploy, "template_path", lambda stack: tmp_path / f"{stack}.json")
     for unknown in ("ensure_usage_limit", "ensure_pool"):  # to ministack: they have tests of their own
         monkeypatch.setattr(deploy, unknown, lambda *_: None)
+    monkeypatch.setattr(deploy.warehouse, "prepare", lambda *_: 0)  # tests/infra/test_warehouse.py
     monkeypatch.setattr(deploy.bundle, "bundle", small_bundle)
     for stack, template in templates.items():
         (tmp_path / f"{stack}.json").write_text(json.dumps(reduced(template)))
@@ -141,6 +143,11 @@ def test_one_command_makes_all_stacks_and_a_second_one_changes_nothing(
     said = capsys.readouterr().out
     assert statuses() == {f"lakehouse-dev-{stack}": "CREATE_COMPLETE" for stack in deploy.STACKS}
     assert re.search(r"Add +AWS::S3::Bucket +RawBucket", said)
+    # What no template makes comes after the stack that it belongs to.
+    places = [
+        said.index(text) for text in ("lakehouse-dev-warehouse (", "the warehouse's users", "lakehouse-dev-access (")
+    ]
+    assert places == sorted(places)
 
     # What one stack says, the next one takes: the loader's policy names the bucket that `storage` made.
     iam = boto3.client("iam", region_name="us-east-1")

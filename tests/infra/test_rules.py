@@ -29,6 +29,10 @@ DELETE_RAW = {"Fn::Sub": "arn:${AWS::Partition}:s3:::${RawBucketName}/raw/*"}
 LOADER = "access/LoaderPolicy/Properties/PolicyDocument/Statement"
 ANALYST = "access/AnalystPolicy/Properties/PolicyDocument/Statement"
 ENGINEER = "access/EngineerPolicy/Properties/PolicyDocument/Statement"
+ERASER = "access/EraserPolicy/Properties/PolicyDocument/Statement"
+LEDGER = {"Fn::Sub": "arn:${AWS::Partition}:s3:::${VaultBucketName}/erasure_ledger/*"}
+VAULT = {"Fn::Sub": "arn:${AWS::Partition}:s3:::${VaultBucketName}/*"}
+WHOLE_LAYER = {"Table": {"DatabaseName": {"Ref": "CuratedDatabaseName"}, "TableWildcard": {}}}
 
 MISTAKES = [
     Mistake(rules.buckets_are_encrypted_by_our_keys, "storage/RawBucket/Properties/BucketEncryption"),
@@ -110,13 +114,71 @@ MISTAKES = [
     ),
     Mistake(rules.no_policies_of_aws_and_no_users, "access/Somebody", {"Type": "AWS::IAM::User"}),
     Mistake(rules.nobody_passes_roles, f"{LOADER}/0/Action", ["iam:PassRole"]),
-    Mistake(rules.only_the_keeper_deletes_raw, f"{LOADER}/0/Action", ["s3:PutObject", "s3:DeleteObject"]),
+    Mistake(rules.raw_is_deleted_by_keeper_and_eraser_alone, f"{LOADER}/0/Action", ["s3:PutObject", "s3:DeleteObject"]),
+    Mistake(
+        rules.raw_is_deleted_by_keeper_and_eraser_alone,
+        "access/KeeperPolicy/Properties/PolicyDocument/Statement/0/Action",
+        ["s3:DeleteObjectVersion"],
+    ),
+    Mistake(rules.raw_is_deleted_by_keeper_and_eraser_alone, f"{ERASER}/2/Resource", DELETE_RAW),
+    Mistake(
+        rules.people_alone_erase_and_make_keys,
+        "orchestration/AirflowRole/Properties/ManagedPolicyArns/0",
+        {"Ref": "EraserPolicyArn"},
+    ),
+    Mistake(
+        rules.people_alone_erase_and_make_keys,
+        "access/KeyMakerRole/Properties/AssumeRolePolicyDocument/Statement/0/Principal",
+        {"Service": "ecs-tasks.amazonaws.com"},
+    ),
+    Mistake(
+        rules.the_ledger_of_erasure_is_kept_apart,
+        "access/KeyMakerPolicy/Properties/PolicyDocument/Statement/0/Resource",
+        LEDGER,
+    ),
+    Mistake(
+        rules.the_ledger_of_erasure_is_kept_apart,
+        "access/TransformerPolicy/Properties/PolicyDocument/Statement/0/Resource",
+        VAULT,
+    ),
+    Mistake(rules.the_ledger_of_erasure_is_kept_apart, f"{LOADER}/0/Resource", LEDGER),
     Mistake(
         rules.people_have_no_right_on_curated_objects,
-        f"{ENGINEER}/8/Resource",
+        f"{ENGINEER}/7/Resource",
         {"Fn::Sub": "s3:::${CuratedBucketName}/x"},
     ),
-    Mistake(rules.analysts_see_no_raw_and_no_vault, f"{ANALYST}/3/Resource", DELETE_RAW),
+    Mistake(
+        rules.people_have_no_right_on_curated_objects,
+        f"{ERASER}/2/Resource",
+        {"Fn::Sub": "arn:${AWS::Partition}:s3:::${CuratedBucketName}/tables/*"},
+    ),
+    Mistake(rules.readers_see_no_more_than_their_layers, f"{ANALYST}/3/Resource", DELETE_RAW),
+    Mistake(
+        rules.readers_see_no_more_than_their_layers,
+        f"{ANALYST}/2/Resource/1",
+        {"Fn::Sub": "arn:${AWS::Partition}:glue:x:y:database/${CuratedDatabaseName}"},
+    ),
+    Mistake(rules.readers_see_no_more_than_their_layers, f"{ENGINEER}/3/Resource", DELETE_RAW),
+    Mistake(rules.people_read_tables_by_tags_alone, "access/EngineersRead/Properties/Resource", WHOLE_LAYER),
+    Mistake(
+        rules.people_read_tables_by_tags_alone,
+        "access/EngineersRead/Properties/Resource/LFTagPolicy/Expression/0/TagValues",
+        ["staging"],
+    ),
+    Mistake(rules.people_read_tables_by_tags_alone, "access/AnalystsRead/Properties/Resource/LFTagPolicy/Expression/1"),
+    Mistake(
+        rules.people_read_tables_by_tags_alone,
+        "access/AnalystsRead/Properties/Resource/LFTagPolicy/Expression/0/TagValues",
+        ["refined", "curated"],
+    ),
+    Mistake(
+        rules.people_read_tables_by_tags_alone, "access/AnalystsSeeRefined/Properties/Permissions", ["CREATE_TABLE"]
+    ),
+    Mistake(
+        rules.people_read_tables_by_tags_alone,
+        "access/AnalystsSeeRefined/Properties/Resource/Database/Name",
+        {"Ref": "CuratedDatabaseName"},
+    ),
     Mistake(
         rules.catalogue_is_closed_by_default,
         "catalogue/LakeSettings/Properties/CreateTableDefaultPermissions",
@@ -126,7 +188,7 @@ MISTAKES = [
     Mistake(rules.catalogue_is_closed_by_default, "catalogue/CuratedDatabase/DependsOn"),
     Mistake(
         rules.catalogue_is_closed_by_default,
-        "access/AnalystsReadRefined/Properties/PermissionsWithGrantOption",
+        "access/AnalystsRead/Properties/PermissionsWithGrantOption",
         ["SELECT"],
     ),
     Mistake(rules.logs_end_and_are_encrypted, "orchestration/TaskLogGroup/Properties/RetentionInDays"),
