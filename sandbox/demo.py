@@ -28,6 +28,10 @@ SAMPLE = """
     select user_key[:8] || '…' as user_key, masked_name, masked_email, masked_cpf, age_band, state_code
     from refined.dim_users where not is_deleted order by user_key limit 5
 """
+COST = """
+    select currency_code, layer, sum(cost)::decimal(18, 2) as cost, sum(untagged_cost)::decimal(18, 2) as untagged_cost
+    from refined.mart_platform_cost group by all order by all
+"""
 RELATIONS = """
     select table_schema, table_name from information_schema.tables
     where table_schema in ('staging', 'curated', 'refined')
@@ -155,7 +159,7 @@ def masking_key(demo: Demo) -> None:
 
 
 def show_tables(demo: Demo) -> None:
-    """Print what DuckDB holds now: rows by relation, and a few masked users."""
+    """Print what DuckDB holds now: rows by relation, a few masked users, and cost by layer."""
     lake = demo.environment.get("LAKE_URI") or "lake"
     path = demo.environment.get("DUCKDB_PATH") or f"{lake}/warehouse.duckdb"
     with duckdb.connect(path, read_only=True) as connection:
@@ -163,12 +167,18 @@ def show_tables(demo: Demo) -> None:
         counts = [
             connection.sql('select count(*) from "{}"."{}"'.format(*names)).fetchall()[0][0] for names in relations
         ]
-        sample = connection.sql(SAMPLE)
-        columns, rows = sample.columns, sample.fetchall()
+        samples = [
+            (title, sample.columns, sample.fetchall())
+            for title, sample in {
+                "Masked users (refined.dim_users)": connection.sql(SAMPLE),
+                "What the platform costs, made up (refined.mart_platform_cost)": connection.sql(COST),
+            }.items()
+        ]
     demo.console.print(table("Rows by layer", ["layer", "relation", "rows"], [
         (*names, f"{count:,}") for names, count in zip(relations, counts, strict=True)
     ]))  # fmt: skip
-    demo.console.print(table("Masked users (refined.dim_users)", columns, rows))
+    for sample in samples:
+        demo.console.print(table(*sample))
 
 
 def freshness() -> list[tuple]:

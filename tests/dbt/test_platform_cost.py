@@ -94,7 +94,9 @@ def test_instants_may_know_their_zone(dbt: Dbt, lake: Path, query: Query) -> Non
     assert query("select usage_date from refined.mart_platform_cost") == [(date(2026, 10, 5),)]
 
 
-def test_what_cannot_be_used_is_set_aside_counted_and_told(dbt: Dbt, dbt_target: Path, lake: Path, query: Query) -> None:
+def test_what_cannot_be_used_is_set_aside_counted_and_told(
+    dbt: Dbt, dbt_target: Path, lake: Path, query: Query
+) -> None:
     deliver(lake, 1, {}, {"line_item_unblended_cost": float("nan")}, {"line_item_currency_code": None})
     dbt(*BUILD)
     assert query("select sum(cost) from refined.mart_platform_cost") == [(1,)]

@@ -21,9 +21,7 @@ def test_columns_are_those_that_the_export_asks_for():
 def test_two_billing_periods_are_delivered_the_same_each_time_and_in_place(tmp_path: Path):
     cost_export.deliver(tmp_path, TODAY, ended=False)
     first = delivered(tmp_path)
-    assert list(first) == [
-        f"BILLING_PERIOD=2026-{month}/cost_and_usage-00001.snappy.parquet" for month in ("10", "11")
-    ]
+    assert list(first) == [f"BILLING_PERIOD=2026-{month}/cost_and_usage-00001.snappy.parquet" for month in ("10", "11")]
     days = {name: {item["line_item_usage_start_date"].day for item in items} for name, items in first.items()}
     assert list(days.values()) == [set(range(1, 32)), set(range(1, 12))]
     cost_export.deliver(tmp_path, TODAY, ended=False)
