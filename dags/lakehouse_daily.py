@@ -1,4 +1,6 @@
-"""Every night: compact and retain raw, build with all tests, look after the tables, publish the docs site.
+"""Every night: compact and retain raw, build all with all tests, look after the tables, publish the docs site.
+
+All is also what the platform costs, which the five-minute runs leave out.
 
 With the parameter `full_refresh` all models are built anew from raw; the five-minute runs wait meanwhile. With `forget`
 tables forget their snapshots too, so that people who were erased are in no file of theirs (docs/privacy.md).
@@ -8,12 +10,18 @@ import os
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param, chain
-from cosmos.operators.local import DbtBuildLocalOperator, DbtDocsLocalOperator, DbtRunOperationLocalOperator
+from cosmos.operators.local import (
+    DbtBuildLocalOperator,
+    DbtDocsLocalOperator,
+    DbtRunOperationLocalOperator,
+    DbtSourceLocalOperator,
+)
 from lakehouse_dbt import DBT, POOL, profile
 from lakehouse_tasks import (
     alert_of_failed_run,
     alert_of_failed_task,
     alerts_of_build,
+    alerts_of_daily_freshness,
     maintain_raw,
     publish_docs,
     verdict,
@@ -38,6 +46,13 @@ with DAG(
     },
     tags=["lakehouse"],
 ) as dag:
+    freshness = DbtSourceLocalOperator(
+        task_id="source_freshness",
+        profile_config=profile(TARGETS["lake"]),
+        select=["tag:daily"],  # of the others the five-minute runs ask
+        callback=alerts_of_daily_freshness,
+        **DBT,
+    )
     builds = [
         DbtBuildLocalOperator(
             task_id=f"build_{selector}",
@@ -66,6 +81,6 @@ with DAG(
         **DBT,
     )
 
-    steps = [maintain_raw("compact", pool=POOL), maintain_raw("retain", pool=POOL), *builds, tables, docs]
+    steps = [maintain_raw("compact", pool=POOL), maintain_raw("retain", pool=POOL), freshness, *builds, tables, docs]
     chain(*steps)
     steps >> verdict("lakehouse_daily")

@@ -45,17 +45,17 @@ def as_first_try(context: dict[str, Any]) -> None:
     context["ti"].try_number = 1
 
 
-def build_group(selector: str, target: str, *, freshness: bool = False) -> Group:
-    """What `dbt build --selector ... --target ...` builds and tests, a task for each model, seed and model's tests.
+def build_group(layer: str, target: str, *, freshness: bool = False) -> Group:
+    """What is built of a layer (`lake`, `warehouse`) every five minutes, a task for each model, seed and model's tests.
 
     With `freshness` the producer asks first how fresh the sources are, and each is a task too: red when it is stale.
     """
     group = DbtTaskGroup(
-        group_id=selector,
+        group_id=layer,
         project_config=ProjectConfig(dbt_project_path=PROJECT, manifest_path=MANIFEST, install_dbt_deps=False),
         profile_config=profile(target),
         render_config=RenderConfig(
-            selector=selector,
+            selector=f"{layer}_every_five_minutes",
             load_method=LoadMode.DBT_MANIFEST,
             emit_datasets=False,
             source_rendering_behavior=SOURCES[freshness],
@@ -81,7 +81,7 @@ def build_group(selector: str, target: str, *, freshness: bool = False) -> Group
             "pre_execute": as_first_try,
         },
     )
-    producer = group.children[f"{selector}.dbt_producer_watcher"]
+    producer = group.children[f"{layer}.dbt_producer_watcher"]
     for task in group.iter_tasks():
         if isinstance(task, BaseConsumerSensor):
             # As if it had asked before: else each of them would run dbt itself where the producer died without a word.

@@ -88,6 +88,13 @@ def alerts_of_freshness(context: Any, dag: Any, group: Any, nodes: Any, sources:
     return []
 
 
+def alerts_of_daily_freshness(project_dir: str, **_: Any) -> None:
+    """The same, of what `dbt source freshness` has written in a task of its own."""
+    sources = Path(project_dir, "target", "sources.json")
+    if sources.exists():  # dbt may have failed before it had any: then the task fails
+        alerts_of_freshness(None, None, None, None, json.loads(sources.read_text()))
+
+
 def publish_docs(project_dir: str, **_: Any) -> None:
     """After `dbt docs generate --static`: put the site, one page, to where it is served from, with columns' classes."""
     from loaders import lake, settings

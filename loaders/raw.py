@@ -88,6 +88,28 @@ USER_CHANGES = RawTable(
 
 TABLES = (CHARACTERS, USER_CHANGES)
 
+# What AWS lands itself (infra/stacks/billing.yaml): the columns that its export asks for, with the types of the Data
+# Exports User Guide. No RawTable: AWS names its files and writes them anew, so nothing is compacted or retained here.
+COST_AND_USAGE = pa.schema(
+    [
+        pa.field("bill_billing_period_start_date", pa.timestamp("ms")),
+        pa.field("identity_line_item_id", pa.string()),
+        pa.field("line_item_usage_start_date", pa.timestamp("ms")),
+        pa.field("line_item_usage_account_id", pa.string()),
+        pa.field("line_item_product_code", pa.string()),
+        pa.field("line_item_usage_type", pa.string()),
+        pa.field("line_item_operation", pa.string()),
+        pa.field("line_item_line_item_type", pa.string()),
+        pa.field("line_item_resource_id", pa.string()),
+        pa.field("line_item_usage_amount", pa.float64()),
+        pa.field("pricing_unit", pa.string()),
+        pa.field("line_item_currency_code", pa.string()),
+        pa.field("line_item_unblended_cost", pa.float64()),
+        pa.field("resource_tags", pa.map_(pa.string(), pa.string())),
+    ]
+)
+COST_AND_USAGE_FOLDER = "raw/aws/cost_and_usage/data"
+
 
 @dataclass(frozen=True)
 class Landed:
@@ -107,11 +129,12 @@ class Landed:
 
 def ensure_tables(lake: Lake) -> None:
     """Give every raw table a file without rows: engines cannot read a table that has no file at all."""
-    for table in TABLES:
-        key = table.key(datetime.fromtimestamp(0, UTC), EMPTY)
+    empty = {table.key(datetime.fromtimestamp(0, UTC), EMPTY): table.schema for table in TABLES}
+    empty[f"{COST_AND_USAGE_FOLDER}/BILLING_PERIOD=1970-01/{EMPTY}.parquet"] = COST_AND_USAGE
+    for key, schema in empty.items():
         if lake.read(key) is None:
             with lake.new_file(key) as path:
-                pq.write_table(table.schema.empty_table(), path, compression=COMPRESSION)
+                pq.write_table(schema.empty_table(), path, compression=COMPRESSION)
 
 
 def new_batch_id(batch_time: datetime) -> str:

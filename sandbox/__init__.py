@@ -1,6 +1,7 @@
-"""The outside world on a laptop: the customer database, the application that writes to it, the Disney API.
+"""The outside world on a laptop: the customer database, the application that writes to it, the Disney API, AWS's bills.
 
-The loaders, the DAGs and dbt never import this package: they meet it only through a DSN or a URL.
+The loaders, the DAGs and dbt never import this package: they meet it only through a DSN, a URL or what AWS itself
+delivers to the lake.
 """
 
 import os

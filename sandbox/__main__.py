@@ -8,9 +8,9 @@ import argparse
 import logging
 import sys
 
-from sandbox import airflow, customer_app, demo, disney_api, postgres, world
+from sandbox import airflow, cost_export, customer_app, demo, disney_api, postgres, world
 
-MODULES = (world, demo, customer_app, disney_api)
+MODULES = (world, demo, customer_app, disney_api, cost_export)
 
 
 def main(argv: list[str] | None = None) -> int:

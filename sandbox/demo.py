@@ -14,18 +14,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from sandbox import customer_app, disney_api, home, postgres, world
+from sandbox import cost_export, customer_app, disney_api, home, postgres, world
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = """
     select user_key[:8] || '…' as user_key, masked_name, masked_email, masked_cpf, age_band, state_code
     from refined.dim_users where not is_deleted order by user_key limit 5
+"""
+COST = """
+    select currency_code, layer, sum(cost)::decimal(18, 2) as cost, sum(untagged_cost)::decimal(18, 2) as untagged_cost
+    from refined.mart_platform_cost group by all order by all
 """
 RELATIONS = """
     select table_schema, table_name from information_schema.tables
@@ -84,6 +89,7 @@ def run(options: argparse.Namespace) -> None:
     with ExitStack() as until_done:
         write_changes = customer_database(demo, until_done, options.people)
         character_api(demo, until_done)
+        cost_report(demo)
         masking_key(demo)
         landed = {"characters": demo.loader("Land the Disney API's characters", "disney")}
         landed["snapshot or changes"] = demo.loader("Land the users", "users")
@@ -135,6 +141,15 @@ def character_api(demo: Demo, until_done: ExitStack) -> None:
     demo.environment["DISNEY_API_URL"] = api.url
 
 
+def cost_report(demo: Demo) -> None:
+    """Let the stand-in of AWS deliver to a lake on this machine; from the second time on last month has ended."""
+    lake = Path(demo.environment.get("LAKE_URI") or "lake")
+    if "://" not in str(lake):
+        with demo.step("AWS delivers a made-up cost report"):
+            before = any(lake.glob(f"raw/aws/{cost_export.EXPORT}/data/*/{cost_export.EXPORT}-*"))
+            cost_export.deliver(lake, datetime.now(UTC).date(), ended=before)
+
+
 def masking_key(demo: Demo) -> None:
     """Fill the vault."""
     given = demo.environment
@@ -144,7 +159,7 @@ def masking_key(demo: Demo) -> None:
 
 
 def show_tables(demo: Demo) -> None:
-    """Print what DuckDB holds now: rows by relation, and a few masked users."""
+    """Print what DuckDB holds now: rows by relation, a few masked users, and cost by layer."""
     lake = demo.environment.get("LAKE_URI") or "lake"
     path = demo.environment.get("DUCKDB_PATH") or f"{lake}/warehouse.duckdb"
     with duckdb.connect(path, read_only=True) as connection:
@@ -152,12 +167,18 @@ def show_tables(demo: Demo) -> None:
         counts = [
             connection.sql('select count(*) from "{}"."{}"'.format(*names)).fetchall()[0][0] for names in relations
         ]
-        sample = connection.sql(SAMPLE)
-        columns, rows = sample.columns, sample.fetchall()
+        samples = [
+            (title, sample.columns, sample.fetchall())
+            for title, sample in {
+                "Masked users (refined.dim_users)": connection.sql(SAMPLE),
+                "What the platform costs, made up (refined.mart_platform_cost)": connection.sql(COST),
+            }.items()
+        ]
     demo.console.print(table("Rows by layer", ["layer", "relation", "rows"], [
         (*names, f"{count:,}") for names, count in zip(relations, counts, strict=True)
     ]))  # fmt: skip
-    demo.console.print(table("Masked users (refined.dim_users)", columns, rows))
+    for sample in samples:
+        demo.console.print(table(*sample))
 
 
 def freshness() -> list[tuple]:

@@ -37,8 +37,9 @@ FUNCTIONS = {
         read_parquet regexp_matches regexp_replace sha256 trim try try_cast unhex unnest
     """,
     "athena": f"""{STANDARD}
-        array_join concat_ws from_hex from_iso8601_timestamp_nanos json_extract json_extract_scalar json_format
-        json_parse last_value map_keys max_by regexp_like regexp_replace sha256 to_hex to_utf8 try try_cast unnest
+        array_join concat_ws element_at from_hex from_iso8601_timestamp_nanos json_extract json_extract_scalar
+        json_format json_parse last_value map_keys max_by regexp_like regexp_replace sha256 to_hex to_utf8 try try_cast
+        unnest
     """,
     "redshift": f"{STANDARD} btrim from_hex regexp_replace sha2 to_varbyte",
 }
@@ -217,6 +218,22 @@ create external table if not exists `vault`.`masking_key` (
 stored as parquet
 location 's3://vault/masking_key/'""".strip()
         in statements
+    )
+    [report] = [statement for statement in statements if "`raw`.`aws_cost_and_usage`" in statement]
+    assert "    `line_item_unblended_cost` double,\n    `resource_tags` map<string,string>\n)" in report
+    assert (
+        """
+partitioned by (`billing_period` string)
+stored as parquet
+location 's3://lake/raw/aws/cost_and_usage/data/'
+tblproperties (
+    'projection.enabled' = 'true',
+    'projection.billing_period.type' = 'date',
+    'projection.billing_period.format' = 'yyyy-MM',
+    'projection.billing_period.range' = '2020-01,NOW',
+    'storage.location.template' = 's3://lake/raw/aws/cost_and_usage/data/BILLING_PERIOD=${billing_period}/'
+)""".strip()
+        in report
     )
     assert "create database if not exists `raw`" in statements
     assert any("`raw`.`customer_usuarios`" in statement for statement in statements)

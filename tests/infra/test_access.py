@@ -232,7 +232,7 @@ def test_the_docs_publisher_may_do_what_it_calls(platform: Platform, asked: list
     ("job", "action", "place"),
     [
         ("Loader", "s3:DeleteObject", "{RawBucketName}/raw/customer/usuarios/x.parquet"),
-        ("Loader", "s3:PutObject", "{RawBucketName}/raw/aws/x.parquet"),
+        ("Loader", "s3:PutObject", "{RawBucketName}/raw/aws/cost_and_usage/data/BILLING_PERIOD=2026-11/x"),
         ("Loader", "s3:PutObject", "{CuratedBucketName}/tables/x"),
         ("Loader", "s3:GetObject", "{VaultBucketName}/masking_key/masking_key.parquet"),
         ("Loader", "s3:PutObject", "{VaultBucketName}/erasure_ledger/erasure_ledger.parquet"),

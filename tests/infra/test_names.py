@@ -1,5 +1,6 @@
 """Names, prefixes and columns of the templates are those of the code: a change on one side alone fails here."""
 
+import ast
 import json
 import os
 import re
@@ -22,8 +23,14 @@ from tests.infra.rules import Templates, of_type
 
 ROOT = deploy.ROOT
 DBT = ROOT / "dbt_project"
-HIVE = {"string": "varchar", "int": "integer", "bigint": "bigint", "timestamp": "timestamp", "date": "date"}
-ARROW = {"string": pa.string(), "int": pa.int32(), "bigint": pa.int64()}
+HIVE = {
+    "string": "varchar", "int": "integer", "bigint": "bigint", "double": "double", "timestamp": "timestamp",
+    "date": "date", "map<string,string>": "map(varchar, varchar)",
+}  # fmt: skip
+ARROW = {
+    "string": pa.string(), "int": pa.int32(), "bigint": pa.int64(), "double": pa.float64(),
+    "map<string,string>": pa.map_(pa.string(), pa.string()),
+}  # fmt: skip
 QUICKSIGHT = {
     "varchar": "STRING", "bigint": "INTEGER", "integer": "INTEGER", "timestamp": "DATETIME", "date": "DATETIME",
     "decimal": "DECIMAL", "boolean": "BOOLEAN",
@@ -72,7 +79,7 @@ def test_external_tables_are_the_sources_of_dbt(templates: Templates, counted: C
         said: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
         for column in wanted[place]["columns"]:
             meta = column.get("config", {}).get("meta", {})
-            said[meta.get("partition", False)].append((column["name"], column["data_type"]))
+            said["partition" in meta].append((column["name"], column["data_type"]))
         assert (columns, partitions) == (said[False], said[True])
         folder = re.sub(r"\{\{ env_var\('(\w+)'.*?\}\}", lambda found: f"${{{found[1]}}}", wanted[place]["location"])
         setting = {"${LAKE_URI}": "${LakeUri}", "${VAULT_URI}": "${VaultUri}"}
@@ -84,16 +91,60 @@ def test_external_tables_are_the_sources_of_dbt(templates: Templates, counted: C
 
 def test_partitions_are_projected_as_the_macro_does(templates: Templates) -> None:
     macro = (DBT / "macros/engine/external_tables.sql").read_text()
-    projected = dict(re.findall(r"'(projection\.[^']+)' = '([^']+)'", macro.replace("{{ column.name }}", "load_date")))
-    assert len(projected) == 4
-    for table in glue_tables(templates).values():
-        held = {name: value for name, value in table["Parameters"].items() if name.startswith("projection")}
-        assert held == (projected if table.get("PartitionKeys") else {})
+    by_day, by_month = ({} for _ in range(2))
+    for name, held in re.findall(r"set (format|range) = (\{.*?\})", macro):
+        for unit, value in ast.literal_eval(held).items():
+            {"day": by_day, "month": by_month}[unit][name] = value
+    tables = glue_tables(templates)
+    for place, source in sources().items():
+        wanted = {}
+        for column in source["columns"]:
+            meta = column.get("config", {}).get("meta", {})
+            if "partition" in meta:
+                wanted |= {"projection.enabled": "true", f"projection.{column['name']}.type": "date"}
+                projected = {"day": by_day, "month": by_month}[meta["partition"]]
+                wanted |= {f"projection.{column['name']}.{name}": value for name, value in projected.items()}
+            if "folder" in meta:
+                folder = tables[place]["StorageDescriptor"]["Location"]["Fn::Sub"]
+                template = f"{folder}{meta['folder']}=${{!{column['name']}}}/"
+                wanted["storage.location.template"] = {"Fn::Sub": template}
+        assert tables[place]["Parameters"] == {"EXTERNAL": "TRUE", **wanted}
+
+
+def test_the_cost_export_lands_where_its_table_is_and_with_its_columns(templates: Templates) -> None:
+    export = templates["billing"]["Resources"]["CostReport"]["Properties"]["Export"]
+    prefix = export["DestinationConfigurations"]["S3Destination"]["S3Prefix"]
+    assert f"{prefix}/{export['Name']}/data" == raw.COST_AND_USAGE_FOLDER
+    query = re.fullmatch(r"SELECT (.*) FROM COST_AND_USAGE_REPORT", export["DataQuery"]["QueryStatement"])
+    assert query[1].split(", ") == raw.COST_AND_USAGE.names
+
+
+def test_what_a_layer_costs_is_told_by_names_that_resources_have(templates: Templates) -> None:
+    model = (DBT / "models/curated/aws/cost_line_items.sql").read_text()
+    layers = ast.literal_eval(re.search(r"set layers = (\[.*?\])", model)[1])
+    patterns = [re.compile(f"lakehouse-[a-z]+-{layer}-[0-9]+-") for layer in layers]
+    patterns += [re.compile(found) for found in re.findall(r"regexp_matches\('resource_id', '([^']+)'\)", model)]
+    values = {"${Environment}": "dev", "${AWS::AccountId}": "123456789012", "${AWS::Region}": "sa-east-1"}
+
+    def names(kind: str, key: str, before: str = "") -> list[str]:
+        found = [properties[key]["Fn::Sub"] for _, _, properties in of_type(templates, kind)]
+        return [before + re.sub(r"\$\{.*?\}", lambda name: values[name[0]], name) for name in found]
+
+    buckets = names("AWS::S3::Bucket", "BucketName")
+    theirs = [bucket for bucket in buckets if any(pattern.search(bucket) for pattern in patterns)]
+    assert {bucket.split("-")[2] for bucket in theirs} == set(layers)
+    assert {bucket.split("-")[2] for bucket in buckets} - set(layers) == {"airflow", "athena", "logs"}
+    others = names("AWS::Athena::WorkGroup", "Name", ":workgroup/")
+    others += names("AWS::Kinesis::Stream", "Name", ":stream/")
+    others += names("AWS::KinesisFirehose::DeliveryStream", "DeliveryStreamName", ":deliverystream/")
+    assert len(others) == 5
+    assert all(any(pattern.search(name) for pattern in patterns) for name in others)
 
 
 def test_external_tables_are_what_the_loaders_write(templates: Templates) -> None:
     tables = glue_tables(templates)
     written = {f"${{LakeUri}}/raw/{table.name}/": table.schema for table in raw.TABLES}
+    written[f"${{LakeUri}}/{raw.COST_AND_USAGE_FOLDER}/"] = raw.COST_AND_USAGE
     written[f"${{VaultUri}}/{key.TABLE}/"] = key.SCHEMA
     for table in tables.values():
         columns = table["StorageDescriptor"]["Columns"]

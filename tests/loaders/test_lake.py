@@ -388,6 +388,7 @@ def test_every_raw_table_has_a_file_from_the_start_and_only_one(lake: Lake) -> N
     raw.ensure_tables(lake)
     assert [lake.read(key)[1] for key in keys] == versions
     assert keys == sorted(lake.keys("raw")) == [
+        "raw/aws/cost_and_usage/data/BILLING_PERIOD=1970-01/empty.parquet",
         "raw/customer/usuarios/load_date=1970-01-01/empty.parquet",
         "raw/disney/characters/load_date=1970-01-01/empty.parquet",
     ]  # fmt: skip

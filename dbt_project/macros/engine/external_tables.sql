@@ -2,8 +2,8 @@
 
 
 {#- Athena: an external table over Parquet for each source that says in config.meta where it lies (`location`). Columns
-    come from the source's yml; one with `partition: true` in its meta is a partition by date, projected from its name
-    so that no partition is ever registered. Prints the statements; runs them unless `dry_run`.
+    come from the source's yml; one with `partition: day` or `month` in its meta is a partition by date, projected from its
+    name (or from `folder`, where the folders bear another) so that no partition is ever registered. Prints the statements; runs them unless `dry_run`.
 
         dbt run-operation create_raw_tables --target athena [--args '{dry_run: true}'] #}
 {% macro create_raw_tables(dry_run=false) %}
@@ -17,17 +17,19 @@
 {#- The DDL of one external table. Result: text, in Athena's Hive dialect. #}
 {% macro external_table(source) %}
     {%- set columns, partitions = [], [] %}
+    {%- set format = {'day': 'yyyy-MM-dd', 'month': 'yyyy-MM'} %}
+    {%- set range = {'day': '2020-01-01,NOW+1DAYS', 'month': '2020-01,NOW'} %}
     {%- for column in source.columns.values() %}
         {%- do (partitions if column.config.meta.partition else columns).append(column) %}
     {%- endfor -%}
 create external table if not exists `{{ source.schema }}`.`{{ source.identifier }}` (
     {%- for column in columns %}
-    `{{ column.name }}` {{ column.data_type | replace('varchar', 'string') | replace('integer', 'int') }}
+    `{{ column.name }}` {{ hive_type(column.data_type) }}
     {{- ',' if not loop.last }}
     {%- endfor %}
 )
     {%- if partitions %}
-partitioned by ({% for column in partitions %}`{{ column.name }}` {{ column.data_type }}{% endfor %})
+partitioned by ({% for column in partitions %}`{{ column.name }}` {{ hive_type(column.data_type) }}{% endfor %})
     {%- endif %}
 stored as parquet
 location '{{ source.config.meta.location }}/'
@@ -36,12 +38,21 @@ tblproperties (
     'projection.enabled' = 'true'
     {%- for column in partitions %},
     'projection.{{ column.name }}.type' = 'date',
-    'projection.{{ column.name }}.format' = 'yyyy-MM-dd',
-    'projection.{{ column.name }}.range' = '2020-01-01,NOW+1DAYS'
+    'projection.{{ column.name }}.format' = '{{ format[column.config.meta.partition] }}',
+    'projection.{{ column.name }}.range' = '{{ range[column.config.meta.partition] }}'
+    {%- if column.config.meta.folder %},
+    'storage.location.template' = '{{ source.config.meta.location }}/{{ column.config.meta.folder }}=${{ '{' ~ column.name ~ '}' }}/'
+    {%- endif %}
     {%- endfor %}
 )
     {%- endif %}
 {% endmacro %}
+
+
+{#- A source column's type in the Hive dialect. #}
+{% macro hive_type(data_type) -%}
+    {{ data_type | replace('map(varchar, varchar)', 'map<string,string>') | replace('varchar', 'string') | replace('integer', 'int') }}
+{%- endmacro %}
 
 
 {#- Redshift: an external schema over the Glue database of each layer or source that refined reads, named as ref() and

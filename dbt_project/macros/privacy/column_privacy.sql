@@ -3,6 +3,10 @@
     Result: dict, relation -> column -> class and, where the value is masked, masked_by. #}
 {% macro column_privacy() %}
     {{- return({
+        "aws.cost_and_usage": {
+            "line_item_resource_id": {"class": "free_text"},
+            "resource_tags": {"class": "document"}
+        },
         "customer.usuarios": {
             "before": {"class": "document"},
             "after": {"class": "document"}
@@ -13,6 +17,9 @@
         "vault.masking_key": {
             "inner_pad": {"class": "secret"},
             "outer_pad": {"class": "secret"}
+        },
+        "base_aws__cost_and_usage": {
+            "resource_id": {"class": "free_text"}
         },
         "base_customer__user_changes": {
             "user_id": {"class": "identifier"},
@@ -38,6 +45,12 @@
             "allies": {"class": "name"},
             "enemies": {"class": "name"},
             "content": {"class": "free_text"}
+        },
+        "stg_aws__cost_and_usage": {
+            "resource_id": {"class": "free_text"}
+        },
+        "stg_aws__rejected_cost_and_usage": {
+            "resource_id": {"class": "free_text"}
         },
         "stg_customer__rejected_user_changes": {
             "before": {"class": "document"},
@@ -87,6 +100,9 @@
             "city": {"class": "city"},
             "monthly_income": {"class": "income"},
             "notes": {"class": "free_text"}
+        },
+        "cost_line_items": {
+            "resource_id": {"class": "free_text"}
         },
         "user_changes": {
             "user_id": {"class": "identifier"},
@@ -145,6 +161,9 @@
             "birth_year": {"class": "birth_date", "masked_by": "birth_year"},
             "age_band": {"class": "birth_date", "masked_by": "age_band"},
             "income_band": {"class": "income", "masked_by": "condition"}
+        },
+        "mart_platform_cost": {
+            "layer": {"class": "free_text", "masked_by": "condition"}
         },
         "mart_user_segments": {
             "age_band": {"class": "birth_date", "masked_by": "age_band"},
