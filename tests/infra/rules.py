@@ -29,6 +29,17 @@ ALARMED = {
     "DeliveryToS3.DataFreshness", "FailedConversion.Records",
 }  # fmt: skip
 
+# What QuickSight takes as permissions on a resource: a viewer's or an owner's actions, all of them.
+QUICKSIGHT_PERMISSIONS = (
+    {"DescribeDataSource", "DescribeDataSourcePermissions", "PassDataSource"},
+    {"DescribeDataSet", "DescribeDataSetPermissions", "PassDataSet", "DescribeIngestion", "ListIngestions"},
+    {"DescribeDashboard", "ListDashboardVersions", "QueryDashboard"},
+    {
+        "DescribeDashboard", "ListDashboardVersions", "QueryDashboard", "UpdateDashboard", "DeleteDashboard",
+        "UpdateDashboardPermissions", "DescribeDashboardPermissions", "UpdateDashboardPublishedVersion",
+    },
+)  # fmt: skip
+
 
 def of_type(templates: Templates, *types: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Name, resource and properties of all resources of some types."""
@@ -385,10 +396,42 @@ def dashboards_read_refined_over_tls(templates: Templates) -> Iterator[str]:
         for table in properties["PhysicalTableMap"].values():
             if "CustomSql" in table or table.get("RelationalTable", {}).get("Schema") != "refined":
                 yield f"{name}: reads another layer than refined"
-    for name, _, properties in of_type(templates, "AWS::SageMaker::FeatureGroup"):
-        store = properties.get("OfflineStoreConfig", {}).get("S3StorageConfig", {})
-        if "KmsKeyId" not in store or "OnlineStoreConfig" in properties:
-            yield f"{name}: encrypted by a key of ours, and offline only"
+
+
+def dashboards_are_copies_that_viewers_only_see(templates: Templates) -> Iterator[str]:
+    refreshed = [
+        (properties["DataSetId"], properties["Schedule"]["RefreshType"])
+        for _, _, properties in of_type(templates, "AWS::QuickSight::RefreshSchedule")
+    ]
+    for name, _, properties in of_type(templates, "AWS::QuickSight::DataSet"):
+        if properties["ImportMode"] != "SPICE":
+            yield f"{name}: each view would query the warehouse"
+        if (properties["DataSetId"], "FULL_REFRESH") not in refreshed:
+            yield f"{name}: is never made anew"
+    for name, _, properties in of_type(
+        templates, "AWS::QuickSight::Dashboard", "AWS::QuickSight::DataSet", "AWS::QuickSight::DataSource"
+    ):
+        for found in properties["Permissions"]:
+            permission = found["Fn::If"][1] if "Fn::If" in found else found
+            actions = {action.partition(":")[2] for action in permission["Actions"]}
+            if actions not in QUICKSIGHT_PERMISSIONS:
+                yield f"{name}: QuickSight knows no such set of permissions"
+            if permission["Principal"] != {"Ref": "DashboardOwnerArn"} and any(
+                map(re.compile("Update|Delete").match, actions)
+            ):
+                yield f"{name}: a viewer may change it"
+
+
+def notebooks_are_private(templates: Templates) -> Iterator[str]:
+    for name, _, properties in of_type(templates, "AWS::SageMaker::NotebookInstance"):
+        if properties.get("DirectInternetAccess") != "Disabled" or "SubnetId" not in properties:
+            yield f"{name}: goes around the VPC"
+        if properties.get("RootAccess") != "Disabled":
+            yield f"{name}: whoever opens it is its administrator"
+        if "KmsKeyId" not in properties:
+            yield f"{name}: not encrypted by a key of ours"
+        if "LifecycleConfigName" not in properties:
+            yield f"{name}: runs until somebody thinks of it"
 
 
 def alarms_reach_people(templates: Templates) -> Iterator[str]:
@@ -506,6 +549,8 @@ RULES: tuple[Rule, ...] = (
     network_lets_nobody_in,
     secrets_are_nowhere_in_a_template,
     dashboards_read_refined_over_tls,
+    dashboards_are_copies_that_viewers_only_see,
+    notebooks_are_private,
     alarms_reach_people,
     every_trouble_has_an_alarm,
     cost_is_watched,

@@ -32,7 +32,6 @@ REFUSED = {
     "AWS::EC2::FlowLog", "AWS::EC2::NatGateway", "AWS::EC2::SecurityGroupEgress", "AWS::EC2::SecurityGroupIngress",
     "AWS::LakeFormation::DataLakeSettings", "AWS::LakeFormation::PrincipalPermissions", "AWS::LakeFormation::Resource",
     "AWS::MWAA::Environment", "AWS::RedshiftServerless::Namespace", "AWS::RedshiftServerless::Workgroup",
-    "AWS::SageMaker::FeatureGroup",
 }  # fmt: skip
 PERSON = "arn:aws:iam::000000000000:role/person"
 DEV = Environment(
