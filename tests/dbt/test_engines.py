@@ -287,7 +287,7 @@ def test_the_feature_set_alone_is_granted_to_its_readers(
     monkeypatch.setenv("REDSHIFT_FEATURE_READERS", "role:data_scientist")
     assert granted() == {"user_features": ["role:data_scientist"]}
     monkeypatch.setenv("REDSHIFT_READERS", "role:analyst")
-    assert granted() == dict.fromkeys(model_names("refined"), ["role:analyst"]) | {
+    assert granted() == {name: ["role:analyst"] for name in model_names("refined")} | {
         "user_features": ["role:analyst", "role:data_scientist"]
     }
     capsys.readouterr()

@@ -280,6 +280,25 @@ def streams_are_encrypted(templates: Templates) -> Iterator[str]:
             yield f"{name}: what cannot be read is lost, or lands in raw"
 
 
+def replication_is_private_and_leaves_the_source_as_it_is(templates: Templates) -> Iterator[str]:
+    for name, _, properties in of_type(templates, "AWS::DMS::ReplicationInstance"):
+        if properties.get("PubliclyAccessible") is not False:
+            yield f"{name}: reached from the internet"
+        if "KmsKeyId" not in properties:
+            yield f"{name}: not encrypted by a key of ours"
+    for name, _, properties in of_type(templates, "AWS::DMS::Endpoint"):
+        if properties.keys() & {"Password", "Username"}:
+            yield f"{name}: who signs in stands in the template"
+        if properties["EngineName"] == "postgres":
+            settings = properties["PostgreSqlSettings"]
+            if properties.get("SslMode") not in ("require", "verify-ca", "verify-full"):
+                yield f"{name}: without TLS"
+            if settings.get("CaptureDdls") is not False or settings.get("HeartbeatEnable") is not False:
+                yield f"{name}: writes to the customer database"
+        elif not properties["KinesisSettings"].get("IncludeTransactionDetails"):
+            yield f"{name}: without LSNs nobody knows which change came last"
+
+
 def topics_are_encrypted_and_take_tls_only(templates: Templates) -> Iterator[str]:
     strict = set()
     for name, _, properties in of_type(templates, "AWS::SNS::TopicPolicy"):
@@ -542,6 +561,7 @@ RULES: tuple[Rule, ...] = (
     catalogue_is_closed_by_default,
     logs_end_and_are_encrypted,
     streams_are_encrypted,
+    replication_is_private_and_leaves_the_source_as_it_is,
     topics_are_encrypted_and_take_tls_only,
     queries_are_limited_and_encrypted,
     warehouse_is_private_and_bounded,

@@ -30,6 +30,7 @@ LOADER = "access/LoaderPolicy/Properties/PolicyDocument/Statement"
 ANALYST = "access/AnalystPolicy/Properties/PolicyDocument/Statement"
 ENGINEER = "access/EngineerPolicy/Properties/PolicyDocument/Statement"
 
+REPLICATION = rules.replication_is_private_and_leaves_the_source_as_it_is
 MISTAKES = [
     Mistake(rules.buckets_are_encrypted_by_our_keys, "storage/RawBucket/Properties/BucketEncryption"),
     Mistake(
@@ -142,6 +143,11 @@ MISTAKES = [
         "ingestion/Delivery/Properties/ExtendedS3DestinationConfiguration/ErrorOutputPrefix",
         "raw/customer/usuarios/",
     ),
+    Mistake(REPLICATION, "ingestion/ReplicationInstance/Properties/PubliclyAccessible", True),
+    Mistake(REPLICATION, "ingestion/CustomerEndpoint/Properties/SslMode", "none"),
+    Mistake(REPLICATION, "ingestion/CustomerEndpoint/Properties/PostgreSqlSettings/CaptureDdls", True),
+    Mistake(REPLICATION, "ingestion/CustomerEndpoint/Properties/Password", "made-up"),
+    Mistake(REPLICATION, "ingestion/StreamEndpoint/Properties/KinesisSettings/IncludeTransactionDetails", False),
     Mistake(rules.topics_are_encrypted_and_take_tls_only, "observability/Alerts/Properties/KmsMasterKeyId"),
     Mistake(rules.topics_are_encrypted_and_take_tls_only, "observability/AlertsPolicy"),
     Mistake(
