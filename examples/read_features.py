@@ -38,8 +38,11 @@ def connect(warehouse: bool) -> Any:
         return redshift_connector.connect(iam=True, ssl=True, host=host, port=5439, database=database)
     import duckdb
 
-    lake = os.environ.get("LAKE_URI", "./lake")
-    return duckdb.connect(os.environ.get("DUCKDB_PATH") or f"{lake}/warehouse.duckdb", read_only=True)
+    path = os.environ.get("DUCKDB_PATH") or f"{os.environ.get('LAKE_URI') or './lake'}/warehouse.duckdb"
+    try:
+        return duckdb.connect(path, read_only=True)
+    except duckdb.IOException as error:
+        raise SystemExit(f"{error}\nIs there a lake (`make demo` makes one), and is no build under way?") from None
 
 
 def read(connection: Any) -> list[User]:
