@@ -124,7 +124,7 @@ def test_in_a_notebook_it_reads_the_warehouse_by_the_notebooks_role(
     def answer(client: BaseClient, operation: str, params: dict[str, Any]) -> dict[str, Any]:
         asked.append(f"{client.meta.service_model.service_name}:{operation}")
         assert (params["workgroupName"], params["dbName"]) == ("lakehouse-dev", "lakehouse")
-        return {"dbUser": "IAMR:lakehouse-dev-notebook", "dbPassword": "made-up", "expiration": NOON}
+        return {"dbUser": "IAMR:lakehouse-dev-notebook", "dbPassword": "-", "expiration": NOON}
 
     monkeypatch.setattr(BaseClient, "_make_api_call", answer)
     monkeypatch.setattr(redshift_connector, "Connection", Warehouse)
