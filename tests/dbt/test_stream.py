@@ -190,6 +190,16 @@ def test_messages_of_dms_become_the_same_users(
     assert query("select * from staging.base_customer__user_changes where rejection_reason is not null") == []
 
 
+def test_dms_is_told_to_send_what_the_function_reads() -> None:
+    held = deploy.read_template("ingestion")["Resources"]
+    task = held["ReplicationTask"]["Properties"]
+    [selected] = json.loads(task["TableMappings"])["rules"]
+    assert ".".join(selected["object-locator"].values()) == from_environment({}).customer_table
+    before = json.loads(task["ReplicationTaskSettings"])["BeforeImageSettings"]
+    assert before["EnableBeforeImage"]
+    assert f'message.get("{before["FieldName"]}")' in held["EnvelopeFunction"]["Properties"]["Code"]["ZipFile"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
