@@ -39,6 +39,7 @@ FIXED = {
     "ALERT_TARGET": "log",
     "LAKE_FORMATION_TAGS": "true",  # by them the stack `access` grants what people read
     "REDSHIFT_READERS": "role:analyst",  # which warehouse.sql makes
+    "REDSHIFT_FEATURE_READERS": "role:data_scientist",  # this too
 }
 POOL = "dbt"  # of one slot, which dags/lakehouse_dbt.py names
 WAIT = {"Delay": 10, "MaxAttempts": 540}  # 90 minutes: an MWAA environment takes half an hour

@@ -40,6 +40,17 @@ create user "IAMR:lakehouse-${environment}-engineer" password disable;
 
 grant role analyst to "IAMR:lakehouse-${environment}-engineer";
 
+-- Who trains models reads refined.user_features (REDSHIFT_FEATURE_READERS), in SageMaker's notebook.
+-- unless: select 1 from svv_roles where role_name = 'data_scientist'
+create role data_scientist;
+
+grant usage on schema "refined" to role data_scientist;
+
+-- unless: select 1 from pg_user where usename = 'IAMR:lakehouse-${environment}-notebook'
+create user "IAMR:lakehouse-${environment}-notebook" password disable;
+
+grant role data_scientist to "IAMR:lakehouse-${environment}-notebook";
+
 -- Dashboards: QuickSight has a name and a password, of which only a salted digest comes here.
 -- unless: select 1 from pg_user where usename = 'quicksight'
 create user quicksight password disable;

@@ -118,6 +118,13 @@ def test_sources_land_side_by_side_and_the_warehouse_follows_the_lake(five_minut
         assert (tasks[name]["trigger_rule"], tasks[name]["pool"], tasks[name]["retries"]) == ("all_done", "dbt", 0)
 
 
+@pytest.mark.parametrize("feed", ["stream", "dms"])
+def test_where_a_stream_brings_changes_of_users_no_task_does(dag_environment: dict[str, str], feed: str) -> None:
+    tasks = read("lakehouse", dag_environment | {"CHANGE_FEED_NAME": feed})["tasks"]
+    assert "land_users" not in tasks
+    assert tasks["lake.dbt_producer_watcher"]["upstream"] == ["land_disney"]
+
+
 def test_a_watching_task_begins_after_its_producer_and_says_what_its_own_node_was(five_minutes: dict[str, Any]) -> None:
     tasks = five_minutes["tasks"]
     watching = {name: task for name, task in tasks.items() if task["type"].endswith("WatcherOperator")}

@@ -297,6 +297,24 @@ def test_refined_on_redshift_alone_is_granted_and_only_to_named_readers(
     assert granted == (model_names("refined") if (target, readers) == ("redshift", "role:analyst") else set())
 
 
+def test_the_feature_set_alone_is_granted_to_its_readers(
+    engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def granted() -> dict[str, list[str]]:
+        nodes = engine("redshift", "parse").nodes.values()
+        return {node.name: node.config.grants["select"] for node in nodes if node.config.get("grants")}
+
+    monkeypatch.setenv("REDSHIFT_FEATURE_READERS", "role:data_scientist")
+    assert granted() == {"user_features": ["role:data_scientist"]}
+    monkeypatch.setenv("REDSHIFT_READERS", "role:analyst")
+    assert granted() == {name: ["role:analyst"] for name in model_names("refined")} | {
+        "user_features": ["role:analyst", "role:data_scientist"]
+    }
+    capsys.readouterr()
+    engine("redshift", "run-operation", "grant_usage", "--args", "{dry_run: true}")
+    assert capsys.readouterr().out.strip() == 'grant usage on schema "refined" to ROLE analyst, ROLE data_scientist;'
+
+
 STAGED = "base_customer__user_changes"
 
 

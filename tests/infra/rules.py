@@ -29,6 +29,17 @@ ALARMED = {
     "DeliveryToS3.DataFreshness", "FailedConversion.Records",
 }  # fmt: skip
 
+# What QuickSight takes as permissions on a resource: a viewer's or an owner's actions, all of them.
+QUICKSIGHT_PERMISSIONS = (
+    {"DescribeDataSource", "DescribeDataSourcePermissions", "PassDataSource"},
+    {"DescribeDataSet", "DescribeDataSetPermissions", "PassDataSet", "DescribeIngestion", "ListIngestions"},
+    {"DescribeDashboard", "ListDashboardVersions", "QueryDashboard"},
+    {
+        "DescribeDashboard", "ListDashboardVersions", "QueryDashboard", "UpdateDashboard", "DeleteDashboard",
+        "UpdateDashboardPermissions", "DescribeDashboardPermissions", "UpdateDashboardPublishedVersion",
+    },
+)  # fmt: skip
+
 
 def of_type(templates: Templates, *types: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Name, resource and properties of all resources of some types."""
@@ -328,6 +339,25 @@ def streams_are_encrypted(templates: Templates) -> Iterator[str]:
             yield f"{name}: what cannot be read is lost, or lands in raw"
 
 
+def replication_is_private_and_leaves_the_source_as_it_is(templates: Templates) -> Iterator[str]:
+    for name, _, properties in of_type(templates, "AWS::DMS::ReplicationInstance"):
+        if properties.get("PubliclyAccessible") is not False:
+            yield f"{name}: reached from the internet"
+        if "KmsKeyId" not in properties:
+            yield f"{name}: not encrypted by a key of ours"
+    for name, _, properties in of_type(templates, "AWS::DMS::Endpoint"):
+        if properties.keys() & {"Password", "Username"}:
+            yield f"{name}: who signs in stands in the template"
+        if properties["EngineName"] == "postgres":
+            settings = properties["PostgreSqlSettings"]
+            if properties.get("SslMode") not in ("require", "verify-ca", "verify-full"):
+                yield f"{name}: without TLS"
+            if settings.get("CaptureDdls") is not False or settings.get("HeartbeatEnable") is not False:
+                yield f"{name}: writes to the customer database"
+        elif not properties["KinesisSettings"].get("IncludeTransactionDetails"):
+            yield f"{name}: without LSNs nobody knows which change came last"
+
+
 def topics_are_encrypted_and_take_tls_only(templates: Templates) -> Iterator[str]:
     strict = set()
     for name, _, properties in of_type(templates, "AWS::SNS::TopicPolicy"):
@@ -444,10 +474,42 @@ def dashboards_read_refined_over_tls(templates: Templates) -> Iterator[str]:
         for table in properties["PhysicalTableMap"].values():
             if "CustomSql" in table or table.get("RelationalTable", {}).get("Schema") != "refined":
                 yield f"{name}: reads another layer than refined"
-    for name, _, properties in of_type(templates, "AWS::SageMaker::FeatureGroup"):
-        store = properties.get("OfflineStoreConfig", {}).get("S3StorageConfig", {})
-        if "KmsKeyId" not in store or "OnlineStoreConfig" in properties:
-            yield f"{name}: encrypted by a key of ours, and offline only"
+
+
+def dashboards_are_copies_that_viewers_only_see(templates: Templates) -> Iterator[str]:
+    refreshed = [
+        (properties["DataSetId"], properties["Schedule"]["RefreshType"])
+        for _, _, properties in of_type(templates, "AWS::QuickSight::RefreshSchedule")
+    ]
+    for name, _, properties in of_type(templates, "AWS::QuickSight::DataSet"):
+        if properties["ImportMode"] != "SPICE":
+            yield f"{name}: each view would query the warehouse"
+        if (properties["DataSetId"], "FULL_REFRESH") not in refreshed:
+            yield f"{name}: is never made anew"
+    for name, _, properties in of_type(
+        templates, "AWS::QuickSight::Dashboard", "AWS::QuickSight::DataSet", "AWS::QuickSight::DataSource"
+    ):
+        for found in properties["Permissions"]:
+            permission = found["Fn::If"][1] if "Fn::If" in found else found
+            actions = {action.partition(":")[2] for action in permission["Actions"]}
+            if actions not in QUICKSIGHT_PERMISSIONS:
+                yield f"{name}: QuickSight knows no such set of permissions"
+            if permission["Principal"] != {"Ref": "DashboardOwnerArn"} and any(
+                map(re.compile("Update|Delete").match, actions)
+            ):
+                yield f"{name}: a viewer may change it"
+
+
+def notebooks_are_private(templates: Templates) -> Iterator[str]:
+    for name, _, properties in of_type(templates, "AWS::SageMaker::NotebookInstance"):
+        if properties.get("DirectInternetAccess") != "Disabled" or "SubnetId" not in properties:
+            yield f"{name}: goes around the VPC"
+        if properties.get("RootAccess") != "Disabled":
+            yield f"{name}: whoever opens it is its administrator"
+        if "KmsKeyId" not in properties:
+            yield f"{name}: not encrypted by a key of ours"
+        if "LifecycleConfigName" not in properties:
+            yield f"{name}: runs until somebody thinks of it"
 
 
 def alarms_reach_people(templates: Templates) -> Iterator[str]:
@@ -561,6 +623,7 @@ RULES: tuple[Rule, ...] = (
     catalogue_is_closed_by_default,
     logs_end_and_are_encrypted,
     streams_are_encrypted,
+    replication_is_private_and_leaves_the_source_as_it_is,
     topics_are_encrypted_and_take_tls_only,
     queries_are_limited_and_encrypted,
     warehouse_is_private_and_bounded,
@@ -568,6 +631,8 @@ RULES: tuple[Rule, ...] = (
     network_lets_nobody_in,
     secrets_are_nowhere_in_a_template,
     dashboards_read_refined_over_tls,
+    dashboards_are_copies_that_viewers_only_see,
+    notebooks_are_private,
     alarms_reach_people,
     every_trouble_has_an_alarm,
     cost_is_watched,

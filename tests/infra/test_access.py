@@ -25,7 +25,7 @@ from sandbox import postgres
 from sandbox.characters import characters
 from sandbox.disney_api import DisneyApi
 from tests.infra.iam import Call, Policy, calls
-from tests.infra.rules import Templates, listed, of_type
+from tests.infra.rules import Templates, listed, of_type, statements
 from tests.loaders.raw_files import land_changes, land_crawl
 from tests.loaders.users.conftest import person
 
@@ -324,3 +324,24 @@ def test_dbt_may_do_what_its_adapters_call(templates: Templates, counted: Callab
     counted(
         f"IAM:         {len(documents)} roles and policies, {len(actions)} actions; held against the calls of the code"
     )
+
+
+def test_consumption_sees_refined_alone(templates: Templates) -> None:
+    """Its roles reach the warehouse, which grants them refined; none reads an object or a table of the lake."""
+    only = {"consumption": templates["consumption"]}
+    services = {
+        action.partition(":")[0] for _, _, statement in statements(only) for action in listed(statement["Action"])
+    }
+    assert services == {"ec2", "kms", "redshift-serverless", "sagemaker", "secretsmanager"}
+    assert not [name for name in only["consumption"]["Parameters"] if name.endswith(("BucketName", "DatabaseName"))]
+
+
+def test_the_notebook_may_do_what_the_example_calls(templates: Templates) -> None:
+    """Which calls its driver makes is shown by tests/dbt/test_features.py; here is all that the driver could."""
+    role = templates["consumption"]["Resources"]["DataScientistNotebookRole"]
+    document = role["Properties"]["Policies"][0]["PolicyDocument"]
+    allowed = {action for statement in document["Statement"] for action in listed(statement["Action"])}
+    called = set(actions_in(Path(redshift_connector.iam_helper.__file__)))
+    assert allowed == {action for action in called if action.startswith("redshift-serverless:")} | {
+        "sagemaker:StopNotebookInstance"  # its start-up script
+    }

@@ -33,7 +33,6 @@ REFUSED = {
     "AWS::LakeFormation::DataLakeSettings", "AWS::LakeFormation::PrincipalPermissions", "AWS::LakeFormation::Resource",
     "AWS::LakeFormation::Tag",
     "AWS::MWAA::Environment", "AWS::RedshiftServerless::Namespace", "AWS::RedshiftServerless::Workgroup",
-    "AWS::SageMaker::FeatureGroup",
 }  # fmt: skip
 PERSON = "arn:aws:iam::000000000000:role/person"
 DEV = Environment(

@@ -1,6 +1,7 @@
 """cfn-lint and checkov find nothing in the templates, and what is kept from checkov is no more than what it finds."""
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
@@ -56,6 +57,8 @@ def test_checkov_finds_what_is_suppressed_and_nothing_else(tmp_path: Path, count
     if not CHECKOV.exists():
         pytest.fail("checkov is not installed: `make infra-check` installs it into .checks")
     shutil.copytree(deploy.HERE / "stacks", tmp_path / "stacks")
+    for path in (tmp_path / "stacks").iterdir():  # checkov leaves out what is made only on a condition
+        path.write_text(re.sub(r"(?m)^    Condition: \w+\n", "", path.read_text()))
     mistaken = deploy.template_path("query").read_text().replace("Enforce", "#Enforce")
     (tmp_path / "mistaken.yaml").write_text(mistaken)
     settings = yaml.safe_load((deploy.HERE / "checks/checkov.yaml").read_text())

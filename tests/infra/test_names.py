@@ -35,7 +35,6 @@ QUICKSIGHT = {
     "varchar": "STRING", "bigint": "INTEGER", "integer": "INTEGER", "timestamp": "DATETIME", "date": "DATETIME",
     "decimal": "DECIMAL", "boolean": "BOOLEAN",
 }  # fmt: skip
-FEATURES = {"bigint": "Integral", "integer": "Integral", "decimal": "Fractional"}  # else String
 
 
 def sources() -> dict[tuple[str, str], dict[str, Any]]:
@@ -245,7 +244,7 @@ def test_saved_queries_read_columns_that_are_there_and_what_their_readers_may_re
 def test_data_sets_are_refined_models(templates: Templates) -> None:
     refined = models("refined")
     data_sets = list(of_type(templates, "AWS::QuickSight::DataSet"))
-    assert len(data_sets) == 3
+    assert len(data_sets) == 4
     for _, _, properties in data_sets:
         for table in properties["PhysicalTableMap"].values():
             held = table["RelationalTable"]
@@ -253,32 +252,38 @@ def test_data_sets_are_refined_models(templates: Templates) -> None:
             assert columns == {name: QUICKSIGHT[kind] for name, kind in refined[held["Name"]].items()}
 
 
-def test_the_dashboard_shows_columns_of_its_data_sets(templates: Templates) -> None:
+def test_dashboards_are_dbts_exposures_and_show_columns_of_their_data_sets(templates: Templates) -> None:
     held = templates["consumption"]["Resources"]
     sets = {
         name: next(iter(resource["Properties"]["PhysicalTableMap"].values()))["RelationalTable"]["Name"]
         for name, resource in held.items()
         if resource["Type"] == "AWS::QuickSight::DataSet"
     }
-    definition = held["CustomerDashboard"]["Properties"]["Definition"]
-    declared = {
-        item["Identifier"]: sets[item["DataSetArn"]["Fn::GetAtt"][0]]
-        for item in definition["DataSetIdentifierDeclarations"]
+    found = {}
+    for _, _, properties in of_type(templates, "AWS::QuickSight::Dashboard"):
+        definition = properties["Definition"]
+        declared = {
+            item["Identifier"]: sets[item["DataSetArn"]["Fn::GetAtt"][0]]
+            for item in definition["DataSetIdentifierDeclarations"]
+        }
+        column = r'{"DataSetIdentifier": "(\w+)", "ColumnName": "(\w+)"}'
+        shown = re.findall(column, json.dumps([definition["Sheets"], definition.get("FilterGroups")]))
+        assert {identifier for identifier, _ in shown} == declared.keys()  # nothing is declared that is not shown
+        for identifier, name in shown:
+            assert name in models("refined")[declared[identifier]]
+        text = json.dumps(definition["Sheets"])
+        fields = re.findall(r'"FieldId": "([^"]+)", "(?:Column|DateGranularity)"', text)
+        assert len(fields) == len(set(fields))
+        sorted_by = set(re.findall(r'"FieldSort": {"FieldId": "([^"]+)"', text))
+        assert sorted_by
+        assert sorted_by <= set(fields)
+        found[properties["Name"]] = set(declared.values())
+    exposures = yaml.safe_load((DBT / "models/exposures.yml").read_text())["exposures"]
+    assert found == {
+        exposure["label"]: {re.search("'(.+)'", model)[1] for model in exposure["depends_on"]}
+        for exposure in exposures
+        if exposure["type"] == "dashboard"
     }
-    shown = re.findall(r'"DataSetIdentifier": "(\w+)", "ColumnName": "(\w+)"', json.dumps(definition["Sheets"]))
-    assert len(shown) == 5
-    for identifier, column in shown:
-        assert column in models("refined")[declared[identifier]]
-
-
-def test_features_are_columns_of_dim_users(templates: Templates) -> None:
-    columns = models("refined")["dim_users"]
-    group = templates["consumption"]["Resources"]["UserFeatures"]["Properties"]
-    features = {item["FeatureName"]: item["FeatureType"] for item in group["FeatureDefinitions"]}
-    assert group["RecordIdentifierFeatureName"] in features
-    assert features.pop(group["EventTimeFeatureName"]) == "String"  # when it was written, which SageMaker asks for
-    assert not features.keys() & {"is_deleted", "write_time", "api_invocation_time"}  # SageMaker's own
-    assert features == {name: FEATURES.get(columns[name], "String") for name in features}
 
 
 def test_an_alarm_counts_each_kind_of_alert(templates: Templates) -> None:

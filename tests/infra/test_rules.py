@@ -34,6 +34,7 @@ LEDGER = {"Fn::Sub": "arn:${AWS::Partition}:s3:::${VaultBucketName}/erasure_ledg
 VAULT = {"Fn::Sub": "arn:${AWS::Partition}:s3:::${VaultBucketName}/*"}
 WHOLE_LAYER = {"Table": {"DatabaseName": {"Ref": "CuratedDatabaseName"}, "TableWildcard": {}}}
 
+REPLICATION = rules.replication_is_private_and_leaves_the_source_as_it_is
 MISTAKES = [
     Mistake(rules.buckets_are_encrypted_by_our_keys, "storage/RawBucket/Properties/BucketEncryption"),
     Mistake(
@@ -204,6 +205,11 @@ MISTAKES = [
         "ingestion/Delivery/Properties/ExtendedS3DestinationConfiguration/ErrorOutputPrefix",
         "raw/customer/usuarios/",
     ),
+    Mistake(REPLICATION, "ingestion/ReplicationInstance/Properties/PubliclyAccessible", True),
+    Mistake(REPLICATION, "ingestion/CustomerEndpoint/Properties/SslMode", "none"),
+    Mistake(REPLICATION, "ingestion/CustomerEndpoint/Properties/PostgreSqlSettings/CaptureDdls", True),
+    Mistake(REPLICATION, "ingestion/CustomerEndpoint/Properties/Password", "made-up"),
+    Mistake(REPLICATION, "ingestion/StreamEndpoint/Properties/KinesisSettings/IncludeTransactionDetails", False),
     Mistake(rules.topics_are_encrypted_and_take_tls_only, "observability/Alerts/Properties/KmsMasterKeyId"),
     Mistake(rules.topics_are_encrypted_and_take_tls_only, "observability/AlertsPolicy"),
     Mistake(
@@ -251,9 +257,23 @@ MISTAKES = [
         "curated",
     ),
     Mistake(
-        rules.dashboards_read_refined_over_tls,
-        "consumption/UserFeatures/Properties/OfflineStoreConfig/S3StorageConfig/KmsKeyId",
+        rules.dashboards_are_copies_that_viewers_only_see,
+        "consumption/UsersByState/Properties/ImportMode",
+        "DIRECT_QUERY",
     ),
+    Mistake(rules.dashboards_are_copies_that_viewers_only_see, "consumption/UserSegmentsDaily"),
+    Mistake(
+        rules.dashboards_are_copies_that_viewers_only_see,
+        "consumption/MediaDashboard/Properties/Permissions/1/Fn::If/1/Actions",
+        ["quicksight:DescribeDashboard", "quicksight:UpdateDashboard"],
+    ),
+    Mistake(
+        rules.dashboards_are_copies_that_viewers_only_see,
+        "consumption/CustomerDashboard/Properties/Permissions/0/Principal",
+        {"Ref": "DashboardViewerArn"},
+    ),
+    Mistake(rules.notebooks_are_private, "consumption/Notebook/Properties/DirectInternetAccess", "Enabled"),
+    Mistake(rules.notebooks_are_private, "consumption/Notebook/Properties/KmsKeyId"),
     Mistake(rules.alarms_reach_people, "observability/SlotLagAlarm/Properties/AlarmActions", []),
     Mistake(rules.alarms_reach_people, "observability/RunCutAlarm/Properties/TreatMissingData"),
     Mistake(rules.every_trouble_has_an_alarm, "observability/RowsRejectedAlarm"),

@@ -29,7 +29,9 @@ OUTPUTS = {
     "DashboardSecretArn": "arn:aws:secretsmanager:us-east-1:000000000000:secret:quicksight",
 }
 ADMINISTRATOR = "arn:aws:secretsmanager:us-east-1:000000000000:secret:administrator"
-AIRFLOW, ANALYST, ENGINEER = (f'"IAMR:lakehouse-dev-{name}"' for name in ("airflow", "analyst", "engineer"))
+AIRFLOW, ANALYST, ENGINEER, NOTEBOOK = (
+    f'"IAMR:lakehouse-dev-{name}"' for name in ("airflow", "analyst", "engineer", "notebook")
+)
 
 
 class CutError(Exception):
@@ -184,9 +186,11 @@ def test_dbt_and_the_readers_find_what_they_need(prepare: Callable[[], int], red
         ("usage on curated", AIRFLOW),
         ("usage on vault", AIRFLOW),
         ("usage on refined", "analyst"),
+        ("usage on refined", "data_scientist"),
         ("role analyst", ANALYST),
         ("role analyst", ENGINEER),
         ("role analyst", "quicksight"),
+        ("role data_scientist", NOTEBOOK),
     }
     # Who comes by an IAM role has no password, and nobody else is let in by one.
     assert {name for name, password in redshift.users.items() if password != "disabled"} == {
@@ -252,6 +256,7 @@ def test_names_are_those_of_the_roles_and_settings(templates: Templates) -> None
     settings = deploy.settings_of({}, deploy.Environment("dev", "us-east-1", {}, 1, False))
     made = [statement.sql for statement in warehouse.statements({"environment": "dev", "dashboard_password": "x"})]
     assert f'create user "{settings["REDSHIFT_USER"]}" password disable' in made
-    assert f"create {settings['REDSHIFT_READERS'].replace(':', ' ')}" in made
+    for readers in ("REDSHIFT_READERS", "REDSHIFT_FEATURE_READERS"):
+        assert f"create {settings[readers].replace(':', ' ')}" in made
     secret = templates["warehouse"]["Resources"]["DashboardSecret"]["Properties"]["GenerateSecretString"]
     assert json.loads(secret["SecretStringTemplate"])["username"] == "quicksight"

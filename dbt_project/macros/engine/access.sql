@@ -66,14 +66,14 @@
 {% endmacro %}
 
 
-{#- Run-operation: let those whom models are granted to (REDSHIFT_READERS) into the models' schema, without which they
-    find no table. Prints the statement; runs it unless `dry_run`. No default privileges: dbt grants each table anew.
+{#- Run-operation: let those whom models are granted to (REDSHIFT_READERS, REDSHIFT_FEATURE_READERS) into the models'
+    schema, without which they find no table. Prints the statement; runs it unless `dry_run`. No default privileges: dbt grants each table anew.
 
         dbt run-operation grant_usage --target redshift [--args '{dry_run: true}'] #}
 {% macro grant_usage(dry_run=false) %}
     {%- set readers = {} %}
     {%- for node in graph.nodes.values() if node.config.grants %}
-        {%- do readers.update({node.schema: node.config.grants.select}) %}
+        {%- do readers.update({node.schema: (readers.get(node.schema, []) + node.config.grants.select) | unique | list}) %}
     {%- endfor %}
     {%- for schema in readers %}
         {%- set names = redshift__format_grantees(readers[schema]) | join(', ') %}

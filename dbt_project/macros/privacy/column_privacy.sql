@@ -171,6 +171,11 @@
         },
         "mart_users_by_state": {
             "average_income": {"class": "income", "masked_by": "count, mean of a group"}
+        },
+        "user_features": {
+            "user_key": {"class": "identifier", "masked_by": "pseudonym"},
+            "age_band": {"class": "birth_date", "masked_by": "age_band"},
+            "income_band": {"class": "income", "masked_by": "condition"}
         }
     }) }}
 {% endmacro %}

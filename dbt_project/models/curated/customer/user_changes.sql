@@ -18,7 +18,8 @@ batches as (
         batch_id,
         epoch,
         min(commit_lsn) as first_lsn,
-        max(commit_lsn) as last_lsn
+        max(commit_lsn) as last_lsn,
+        count(*) - (max(change_seq) - min(change_seq) + 1) as surplus
     from {{ source('customer', 'usuarios') }}
     where {{ is_new }}
     group by batch_id, epoch
@@ -35,13 +36,14 @@ neighbours as (
 ),
 
 -- Batches hold ranges that do not meet, so only where two do can an event have landed twice: a year is not searched.
+-- Or within a batch, where a stream delivers again what it has delivered: each event of a stream is a batch of its own.
 overlapping as (
     select batch_id from neighbours
-    where reached_before >= first_lsn or next_lsn <= last_lsn
+    where reached_before >= first_lsn or next_lsn <= last_lsn or (first_lsn = last_lsn and surplus > 0)
 ),
 
 repeated as (
-    select epoch, commit_lsn, change_seq, min(batch_id) as batch_id from {{ source('customer', 'usuarios') }}
+    select epoch, commit_lsn, change_seq, min((batch_id, load_date)) as landed_first from {{ source('customer', 'usuarios') }}
     where {{ is_new }} and batch_id in (select batch_id from overlapping)
     group by epoch, commit_lsn, change_seq
     having count(*) > 1
@@ -60,7 +62,19 @@ landed_once as (
         on changes.epoch = repeated.epoch
         and changes.commit_lsn = repeated.commit_lsn
         and changes.change_seq = repeated.change_seq
-    where repeated.batch_id is null or repeated.batch_id = changes.batch_id
+    where repeated.epoch is null
+
+    union all
+
+    select distinct changes.* from {{ ref('stg_customer__user_changes') }} as changes
+    inner join repeated
+        on changes.epoch = repeated.epoch
+        and changes.commit_lsn = repeated.commit_lsn
+        and changes.change_seq = repeated.change_seq
+    where
+        {{ is_new }}
+        and changes.batch_id in (select batch_id from overlapping)
+        and (changes.batch_id, changes.load_date) = repeated.landed_first
 )
 
 select
