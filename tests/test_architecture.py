@@ -68,7 +68,7 @@ ASPECTS: dict[str, Callable[[str, dict[str, str]], set[str] | list[int]]] = {
     "tables (lines of each)": lambda text, _: markdown.tables(text),
     "items of lists": lambda text, _: [len(re.findall(r"^(?:- |\d+\. )", text, re.MULTILINE))],
     "drawings": lambda text, _: [len(markdown.PICTURE.findall(text)) + len(markdown.FENCE.findall(text))],
-    "code": lambda text, _: set(markdown.CODE.findall(markdown.FENCE.sub("", text))),
+    "code": lambda text, _: {" ".join(code.split()) for code in markdown.CODE.findall(markdown.FENCE.sub("", text))},
     "links": _links,
     "figures": _figures,
 }
