@@ -8,11 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import airflow, cycle, disney, erasure, report, users
+from benchmarks import airflow, cycle, disney, erasure, report, source, users
 from benchmarks.world import ROOT
 
 BENCHMARKS = {
     "users": users.run,
+    "source": source.run,
     "disney": disney.run,
     "cycle": cycle.run,
     "erasure": erasure.run,

@@ -12,6 +12,7 @@ from benchmarks.world import environment
 
 READERS = {
     "users": "dlt, ConnectorX",
+    "source": "| a report on the primary |",
     "disney": "dlt, rest_api",
     "cycle": "| 2 | 1,200 |",
     "erasure": "copy by DuckDB",

@@ -267,6 +267,25 @@ def test_a_stream_that_makes_no_progress_is_given_up(started: Landing, monkeypat
     assert started.land().rows == 1
 
 
+def test_landing_takes_no_lock_beyond_a_reads(started: Landing) -> None:
+    """EXCLUSIVE lets reads pass and nothing else: with it held, not even the application can write a row."""
+    started.write(person("Bia"))
+    with psycopg.connect(started.customer.admin_dsn) as connection:
+        connection.execute("LOCK TABLE usuarios IN EXCLUSIVE MODE")
+        assert started.land().rows == 1
+
+
+def test_nothing_is_locked_while_changes_are_streamed(started: Landing) -> None:
+    started.write(person("Bia"))
+    state, locks = started.state, "SELECT mode FROM pg_locks WHERE relation = 'usuarios'::regclass"
+    with closing(source.connect(started.customer.dsn, replication=True)) as connection:
+        messages = replication.stream(
+            connection, slot=state["slot"], publication="lakehouse_usuarios", start=state["position"], end=1 << 62
+        )
+        assert next(messages)
+        assert started.admin(locks) == []
+
+
 def test_landing_again_and_again_while_the_application_writes(started: Landing) -> None:
     stop = threading.Event()
     writer = threading.Thread(
