@@ -26,7 +26,7 @@ PIECES = {
     "Redshift": "AWS::RedshiftServerless::Workgroup",
     "QuickSight": "AWS::QuickSight::Dashboard",
     "Athena": "AWS::Athena::WorkGroup",
-    "SageMaker": "AWS::SageMaker::FeatureGroup",
+    "SageMaker": "AWS::SageMaker::NotebookInstance",
     "IAM": "AWS::IAM::Role",
     "KMS": "AWS::KMS::Key",
     "CloudWatch": "AWS::CloudWatch::Alarm",
