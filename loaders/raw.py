@@ -88,8 +88,8 @@ USER_CHANGES = RawTable(
 
 TABLES = (CHARACTERS, USER_CHANGES)
 
-# What AWS lands itself (infra/stacks/billing.yaml): the columns that its export asks for, with the types of the Data
-# Exports User Guide. No RawTable: AWS names its files and writes them anew, so nothing is compacted or retained here.
+# What AWS lands itself (infra/stacks/billing.yaml): the columns that its export asks for, with types as in public
+# table definitions. No RawTable: AWS names its files and writes them anew, so nothing is compacted or retained here.
 COST_AND_USAGE = pa.schema(
     [
         pa.field("bill_billing_period_start_date", pa.timestamp("ms")),
