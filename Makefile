@@ -19,7 +19,7 @@ demo: $(READY)  ## Run the whole product once: land, build, test, summarise (aga
 .PHONY: test
 test: $(READY) $(CHECKS)  ## Run every test
 	@tests/install_chromium
-	$(PYTHON) -m pytest -n 2 --dist loadgroup
+	$(PYTHON) -m pytest -n 3 --dist loadgroup  # on two cores: one worker mostly waits for Airflow
 
 .PHONY: lint
 lint: $(READY)  ## Check style, SQL, YAML and that no secret is tracked
