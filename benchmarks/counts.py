@@ -1,8 +1,8 @@
-"""`python -m benchmarks.counts`: count what a cycle asks of AWS, and write it down for infra/cost.
+"""`python -m benchmarks.counts`: count what a run asks of AWS, and write it down for infra/cost.
 
-The loaders run against a local S3 and a real PostgreSQL at three rates of change, dbt's adapters against stand-ins of Athena
-and Redshift (benchmarks/statements.py), and the sizes of columns are those of Parquet that DuckDB's build of a made-up
-history gives. Counts and bytes do not depend on how busy the machine is; nothing is timed.
+The loaders run against a local S3 and a real PostgreSQL at three rates of change, dbt's adapters against stand-ins of
+Athena and Redshift (benchmarks/statements.py). Sizes of columns are those of the Parquet of a made-up lake that DuckDB
+builds. Counts and bytes do not depend on how busy the machine is; nothing is timed.
 """
 
 import argparse
@@ -18,9 +18,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import boto3
 import duckdb
 import pyarrow.parquet as pq
 import yaml
@@ -47,9 +45,14 @@ WRITES = ("PutObject", "ListObjectsV2", "ListObjects", "CreateMultipartUpload", 
 READS = ("GetObject", "HeadObject")
 # What a table's rows grow with: changes, people, or neither.
 GROWTH = {
-    "raw.customer_usuarios": "changes", "raw.disney_characters": "crawls", "curated.user_changes": "changes", "curated.completed_user_changes": "updates",
+    "raw.customer_usuarios": "changes", "raw.disney_characters": "crawls",
+    "curated.user_changes": "changes", "curated.completed_user_changes": "updates",
     "curated.users": "people", "refined.dim_users": "people", "refined.fct_user_changes": "windows",
 }  # fmt: skip
+HEADER = """# yamllint disable-file
+# Written by `python -m benchmarks.counts`; benchmarks/counts.py says how each is counted.
+# reads, of: a table and the part of it that pruning leaves: [passes over it, bytes that they read of each row].
+"""
 TEMPORARY = re.compile("__(dbt_tmp|ha)$")
 BUILD = ("build", "--exclude-resource-type", "unit_test")  # as the DAG does (dags/lakehouse_dbt.py)
 FRESHNESS = ("source", "freshness", "--select", "source:customer", "source:disney")
@@ -74,8 +77,21 @@ def main() -> None:
             found |= PARTS[name](Path(work), found, quick=options.quick)
         found |= {"measured": {**found.get("measured", {}), name: f"{datetime.now(UTC):%Y-%m-%d}"}}
         with options.output.open("w", encoding="utf-8") as file:
-            file.write("# Written by `python -m benchmarks.counts`; benchmarks/counts.py says how each is counted.\n")
-            yaml.safe_dump(found, file, sort_keys=False, width=120, default_flow_style=None)
+            file.write(HEADER)
+            yaml.dump(found, file, Lines, sort_keys=False, width=120, default_flow_style=None)
+
+
+class Line(dict):
+    """A mapping that stands in one line of YAML."""
+
+
+class Lines(yaml.SafeDumper):
+    """Writes them so."""
+
+
+Lines.add_representer(
+    Line, lambda dumper, line: dumper.represent_mapping("tag:yaml.org,2002:map", line.items(), flow_style=True)
+)
 
 
 def folder(path: Path) -> Path:
@@ -95,12 +111,14 @@ def landing(work: Path, _: Any, *, quick: bool) -> dict[str, Any]:
         moto(LAKEHOUSE_ENV_FILE=os.devnull),
     ):
         customer_app.seed_people(database.app_dsn, TABLE)
-        config = settings.from_environment({
-            "LAKE_URI": "s3://lake",
-            "VAULT_URI": "s3://vault",
-            "DISNEY_API_URL": api.url,
-            **customer_settings(database),
-        })
+        config = settings.from_environment(
+            {
+                "LAKE_URI": "s3://lake",
+                "VAULT_URI": "s3://vault",
+                "DISNEY_API_URL": api.url,
+                **customer_settings(database),
+            }
+        )
         users.land(config)  # the snapshot
         disney.land(config)
         success.record(config, "lakehouse")
@@ -250,7 +268,7 @@ def views(statements: Iterable[Statement]) -> dict[str, str]:
 
 
 def described(cycle: Cycle, reader: Reader, sizes: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """A cycle's statements that Athena charges for: each as the bytes that it reads of a table's row, by table and part."""
+    """The statements that Athena charges for: passes of each over a part of a table, and the bytes read of a row."""
     charged = [statement for statement in cycle.statements if not is_free(statement.sql)]
     lines: Counter = Counter()
     for node, sql in charged:
@@ -269,7 +287,7 @@ def described(cycle: Cycle, reader: Reader, sizes: Mapping[str, Mapping[str, flo
         "free": len(cycle.statements) - len(charged),
         "requests": dict(sorted(cycle.requests.items())),
         "reads": [
-            {"node": node, "kind": what, "count": count, "of": {where: [times, width] for where, times, width in reads}}
+            Line(node=node, kind=what, count=count, of={where: [times, width] for where, times, width in reads})
             for (node, what, reads), count in lines.items()
         ],
     }

@@ -1,7 +1,7 @@
 """What a statement that dbt sends to Athena reads: which columns of which stored tables, and whether it can prune.
 
-Views are followed to the tables below them. A common table expression counts as often as it is named, since Trino, which
-Athena is, runs it anew each time. Nothing is asked of Athena: all of this is reasoned, as docs/cost.md says.
+Views are followed to the tables below them. A common table expression counts as often as it is named, since Trino,
+which Athena is, runs it anew each time. Nothing is asked of Athena: all of this is reasoned, as docs/cost.md says.
 """
 
 import re
@@ -15,8 +15,8 @@ from sqlglot.optimizer.qualify import qualify
 
 DIALECT = "athena"
 FREE = ("create or replace view", "create external table", "create database", "drop", "alter")  # data definition
-# What is left of a table where a condition compares a column with a literal: a batch is a file of its own, which the least
-# and greatest batch_id of each file tell apart, and load_date is raw's partition and grows with Iceberg's files.
+# What is left of a table where a condition compares a column with a literal. A batch is a file of its own, which the
+# least and greatest batch_id of each file tell apart; load_date is raw's partition, and grows with Iceberg's files.
 PRUNED_BY = {"batch_id": "new", "committed_at": "recent", "load_date": "recent"}
 RECURSION = 10  # a recursive expression is written out so many times (Trino's max_recursion_depth)
 PARTS = ("new", "recent", "all")  # the batch that has just landed; since yesterday; everything
@@ -31,7 +31,7 @@ class Read(NamedTuple):
 
 
 class Reader:
-    """Finds what statements read, for a set of views (by "schema.name", their SQL) and stored tables (their columns)."""
+    """Finds what statements read, given views (by "schema.name", their SQL) and stored tables (their columns)."""
 
     def __init__(self, views: Mapping[str, str], tables: Mapping[str, Iterable[str]]) -> None:
         self.views = views
@@ -108,16 +108,16 @@ def _scan(query: exp.Expression, named: Mapping[str, exp.Expression], part: str)
         if isinstance(source, exp.Subquery):
             yield from _scan(source, named, pruned)
         elif isinstance(source, exp.Table) and source.db:
-            columns = {
-                node.name for node in own if isinstance(node, exp.Column) and node.table == source.alias_or_name
-            }
+            columns = {node.name for node in own if isinstance(node, exp.Column) and node.table == source.alias_or_name}
             yield Read(_name(source), frozenset(columns), pruned)
         elif isinstance(source, exp.Table):
             inner = named.get(source.name)
             others = {name: query for name, query in named.items() if name != source.name}
             if inner is not None:
                 yield from _scan(inner, others, pruned)
-            if isinstance(inner, exp.Union) and any(_is(table, source.name) for table in inner.expression.find_all(exp.Table)):
+            if isinstance(inner, exp.Union) and any(
+                _is(table, source.name) for table in inner.expression.find_all(exp.Table)
+            ):
                 yield from list(_scan(inner.expression, others, pruned)) * (RECURSION - 1)
     for node in own:
         if isinstance(node, exp.Query) and node not in sources:
@@ -128,12 +128,16 @@ def _parts(query: exp.Expression) -> Iterator[exp.Expression]:
     """What a select consists of, but for its common table expressions."""
     for name, value in query.args.items():
         if name != "with_":
-            yield from (part for part in (value if isinstance(value, list) else [value]) if isinstance(part, exp.Expression))
+            yield from (
+                part for part in (value if isinstance(value, list) else [value]) if isinstance(part, exp.Expression)
+            )
 
 
 def _conjuncts(query: exp.Expression) -> Iterator[exp.Expression]:
     where = query.args.get("where")
-    for condition in where.this.flatten() if where and isinstance(where.this, exp.And) else [where.this] if where else []:
+    for condition in (
+        where.this.flatten() if where and isinstance(where.this, exp.And) else [where.this] if where else []
+    ):
         yield condition.unnest()
 
 

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from threading import Lock
 from types import SimpleNamespace
@@ -74,8 +74,7 @@ def moto(**settings: str) -> Iterator[str]:
     host, port = server.get_host_and_port()
     environment = {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "made-up",
-        "AWS_SECRET_ACCESS_KEY": "made-up",
+        **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "made-up"),
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_REGION": "us-east-1",
         "LAKE_URI": "s3://lake",
@@ -160,7 +159,8 @@ def columns_of(manifest: Any) -> dict[str, list[tuple[str, str]]]:
     """Name and type of each column of each node of dbt's graph."""
     nodes = [*manifest.nodes.values(), *manifest.sources.values()]
     return {
-        node.unique_id: [(column.name, column.data_type or "varchar") for column in node.columns.values()] for node in nodes
+        node.unique_id: [(column.name, column.data_type or "varchar") for column in node.columns.values()]
+        for node in nodes
     }
 
 
@@ -201,16 +201,21 @@ class Athena:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
+        answers = {
+            "StartQueryExecution": self.start,
+            "GetQueryExecution": self.status,
+            "GetQueryResults": self.results,
+        }
         send = BaseClient._make_api_call
 
         def called(client: BaseClient, operation: str, params: dict[str, Any]) -> Any:
-            mine = getattr(self, f"on_{operation}", None) if client.meta.service_model.service_name == "athena" else None
+            mine = answers.get(operation) if client.meta.service_model.service_name == "athena" else None
             return mine(params) if mine else send(client, operation, params)
 
         with patch.object(BaseClient, "_make_api_call", called):
             yield
 
-    def on_StartQueryExecution(self, params: dict[str, Any]) -> dict[str, str]:
+    def start(self, params: dict[str, Any]) -> dict[str, str]:
         sql, number = params["QueryString"], str(uuid4())
         created = re.search(r'^create table "awsdatacatalog"\."(\w+)"\."(\w+)"', sql, re.MULTILINE)
         if created:
@@ -220,10 +225,10 @@ class Athena:
             self.running[number] = sql
         return {"QueryExecutionId": number}
 
-    def on_GetQueryExecution(self, params: dict[str, Any]) -> dict[str, Any]:
+    def status(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"QueryExecution": {"Status": {"State": "SUCCEEDED"}, "StatementType": "DML", "Statistics": {}}}
 
-    def on_GetQueryResults(self, params: dict[str, Any]) -> dict[str, Any]:
+    def results(self, params: dict[str, Any]) -> dict[str, Any]:
         sql = self.running[params["QueryExecutionId"]]
         if is_schema_question(sql):
             row, values = self.columns[node_of(sql)], []
