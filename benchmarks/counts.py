@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from math import fsum
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +278,7 @@ def described(cycle: Cycle, reader: Reader, sizes: Mapping[str, Mapping[str, flo
         for read in reader.reads(sql):
             table = TEMPORARY.sub("", read.table)
             part = "new" if TEMPORARY.search(read.table) and table in GROWTH else read.part
-            width = sum(sizes.get(table, {}).get(column, 0.0) for column in read.columns)
+            width = fsum(sizes.get(table, {}).get(column, 0.0) for column in read.columns)
             passes[f"{table} {part}"] = passes.get(f"{table} {part}", 0.0) + width
             times[f"{table} {part}"] += 1
         reads = tuple(sorted((where, times[where], round(width, 1)) for where, width in passes.items()))
@@ -288,7 +289,7 @@ def described(cycle: Cycle, reader: Reader, sizes: Mapping[str, Mapping[str, flo
         "requests": dict(sorted(cycle.requests.items())),
         "reads": [
             Line(node=node, kind=what, count=count, of={where: [times, width] for where, times, width in reads})
-            for (node, what, reads), count in lines.items()
+            for (node, what, reads), count in sorted(lines.items())  # threads finish in any order
         ],
     }
 

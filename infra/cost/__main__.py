@@ -59,7 +59,8 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]], *, left: int =
 
 
 def dollars(amount: float) -> str:
-    return f"{amount:,.0f}" if amount >= 0.5 else f"{amount:.1f}"
+    """To tens from a hundred on: nothing here is known better."""
+    return f"{round(amount, -1):,.0f}" if amount >= 100 else f"{amount:.0f}" if amount >= 0.5 else f"{amount:.1f}"
 
 
 def rate_name(rate: int) -> str:
