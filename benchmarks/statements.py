@@ -67,7 +67,7 @@ class Cycle(NamedTuple):
 
 
 @contextmanager
-def moto(**settings: str) -> Iterator[str]:
+def moto(**settings: str) -> Iterator[None]:
     """A local server of S3, Glue, Secrets Manager and STS with empty buckets; boto3 and our settings point to it."""
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
@@ -86,7 +86,7 @@ def moto(**settings: str) -> Iterator[str]:
         for bucket in BUCKETS:
             boto3.client("s3").create_bucket(Bucket=bucket)
         try:
-            yield environment["AWS_ENDPOINT_URL"]
+            yield
         finally:
             requests.post(f"{environment['AWS_ENDPOINT_URL']}/moto-api/reset", timeout=10)  # it outlives the server
             server.stop()

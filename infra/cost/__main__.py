@@ -96,7 +96,7 @@ def by_period() -> str:
 def counts() -> str:
     """What was counted, for one run."""
     held = read("counts")
-    lines = []
+    lines = [[f"counted: {part}", day] for part, day in held["measured"].items()]
     for rate in RATES:
         landing = held["landing"][rate]
         lines.append([f"landing, {rate_name(rate)}: changes in a run", f"{landing['changes']:,}"])

@@ -16,7 +16,6 @@ from infra import deploy
 
 HERE = Path(__file__).parent
 REGIONS = ("us-east-1", "sa-east-1")
-RATES = (150_000, 1_500_000, 15_000_000)  # changes a day
 DAY = 1440  # minutes
 GB, TB, MB = 10**9, 10**12, 10**6
 ATHENA_MINIMUM = 10 * MB  # a query is charged as if it scanned so much at least
@@ -30,6 +29,9 @@ def read(name: str) -> dict[str, Any]:
     return yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
+RATES = tuple(read("counts")["landing"])  # changes a day
+
+
 def assumed(name: str) -> Any:
     return read("assumptions")[name]["value"]
 
@@ -41,9 +43,7 @@ class Plan:
     region: str
     rate: int
     period: float = 5  # minutes from one run to the next
-    warehouse_period: float | None = (
-        None  # minutes from one refresh of refined to the next; as often as runs unless given
-    )
+    warehouse_period: float | None = None  # minutes from one refresh of refined to the next, where not each run does
     warehouse: bool = True  # else Athena builds refined too
     airflow: str = "mwaa"  # or "own", on a machine of ours
     airflow_class: str | None = None
