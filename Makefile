@@ -66,6 +66,10 @@ infra-check: $(READY) $(CHECKS)  ## Check the templates of infra/ and the drawin
 	@tests/install_chromium
 	$(PYTHON) -m pytest -q tests/infra
 
+.PHONY: cost
+cost: $(READY)  ## Say what the platform costs in a month, from measured counts and a table of prices
+	@$(PYTHON) -m infra.cost
+
 .PHONY: deploy
 deploy: $(READY)  ## Make the platform of ENV=dev|prod in an AWS account; each stack's changes are shown first
 	@$(PYTHON) -m infra.deploy up $(or $(ENV),$(error give ENV=dev or ENV=prod))
