@@ -9,12 +9,6 @@ from tests import markdown
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "infra").rglob("*.md"))]
-# What is written at the same time as the documents that link to it. Take out what is there.
-COMING = {
-    "cost.md", "scaling.md", "docs/cost.md", "docs/scaling.md", "images/arquitetura.png",
-    "../examples/read_features.py", "../infra/warehouse.sql", "../dbt_project/models/refined/aws",
-    "../infra/README.md#who-comes-in-by-which-role",
-}  # fmt: skip
 
 
 def dead(document: Path) -> Iterator[str]:
@@ -22,7 +16,7 @@ def dead(document: Path) -> Iterator[str]:
     text = markdown.FENCE.sub("", document.read_text())
     for target in markdown.LINK.findall(text) + markdown.PICTURE.findall(text):
         name, _, anchor = target.partition("#")
-        if name.startswith(("https:", "http:", "mailto:")) or target in COMING:
+        if name.startswith(("https:", "http:", "mailto:")):
             continue
         path = document.parent / name if name else document
         if not path.exists():
