@@ -56,6 +56,7 @@ HEADER = """# yamllint disable-file
 """
 TEMPORARY = re.compile("__(dbt_tmp|ha)$")
 BUILD = ("build", "--exclude-resource-type", "unit_test")  # as the DAG does (dags/lakehouse_dbt.py)
+LAKE, WAREHOUSE = "lake_every_five_minutes", "warehouse_every_five_minutes"
 FRESHNESS = ("source", "freshness", "--select", "source:customer", "source:disney")
 
 
@@ -233,16 +234,16 @@ def parquet(files: Iterable[Path]) -> tuple[int, dict[str, int]]:
 def statements(work: Path, found: Mapping[str, Any], *, quick: bool) -> dict[str, Any]:
     """What dbt asks of Athena and Redshift in a later cycle, and of each statement what it reads."""
     cycles = {
-        "lake": athena(folder(work / "lake"), FRESHNESS, (*BUILD, "--selector", "lake")),
-        "lake_with_long_values": athena(folder(work / "long"), (*BUILD, "--selector", "lake"), long_values=True),
-        "refined": athena(folder(work / "refined"), (*BUILD, "--selector", "warehouse")),
+        "lake": athena(folder(work / "lake"), FRESHNESS, (*BUILD, "--selector", LAKE)),
+        "lake_with_long_values": athena(folder(work / "long"), (*BUILD, "--selector", LAKE), long_values=True),
+        "refined": athena(folder(work / "refined"), (*BUILD, "--selector", WAREHOUSE)),
         "daily": athena(folder(work / "daily"), (*BUILD, "--selector", "lake", "--vars", "daily: true")),
     }
-    reader = Reader(views(cycles["lake"].statements), with_temporary(columns(work)))
+    reader = Reader(views(cycles["daily"].statements), with_temporary(columns(work)))
     sizes = {table: held["bytes_per_row"] for table, held in found["tables"].items()}
     return {
         "athena": {name: described(cycle, reader, sizes) for name, cycle in cycles.items()},
-        "redshift": {"statements": len(redshift(folder(work / "redshift")).statements)},
+        "redshift": {"statements": len(redshift(folder(work / "redshift"), WAREHOUSE).statements)},
     }
 
 

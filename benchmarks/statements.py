@@ -121,14 +121,14 @@ def athena(work: Path, *runs: Sequence[str], long_values: bool = False) -> Cycle
     return Cycle(engine.statements, {name: number for name, number in asked.items() if name not in POLLING})
 
 
-def redshift(work: Path) -> Cycle:
+def redshift(work: Path, selector: str) -> Cycle:
     """What `dbt build --target redshift` sends in a later cycle; without what it asks S3 and Glue, which is nothing."""
     host = {"REDSHIFT_HOST": "group.123456789012.us-east-1.redshift-serverless.amazonaws.com"}
     with moto(), patch.dict(os.environ, host):
         manifest = dbt(work, "parse", target="redshift").result
         engine = Redshift(manifest)
         with patch.object(redshift_connector, "connect", engine.connect):
-            dbt(work, "build", "--exclude-resource-type", "unit_test", target="redshift")
+            dbt(work, "build", "--exclude-resource-type", "unit_test", "--selector", selector, target="redshift")
     return Cycle(engine.statements, {})
 
 

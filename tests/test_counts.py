@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.counts import BUILD, kind
+from benchmarks.counts import BUILD, LAKE, WAREHOUSE, kind
 from benchmarks.scans import Read, Reader, is_free
 from benchmarks.statements import athena, redshift
 
@@ -15,7 +15,7 @@ VIEWS = {"staging.stg_changes": 'select id as user_id, batch_id, load_date from 
 
 def test_a_later_run_on_athena_passes_with_all_that_the_adapter_asks_of_it(tmp_path: Path) -> None:
     """Iceberg tables included: the adapter refuses them where their place is not their own (profiles.yml)."""
-    lake = athena(tmp_path, (*BUILD, "--selector", "lake"))
+    lake = athena(tmp_path, (*BUILD, "--selector", LAKE))
     charged = Counter((node, kind(sql)) for node, sql in lake.statements if not is_free(sql))
     assert charged["model.lakehouse.users", "merge"] == 1
     assert charged["model.lakehouse.user_changes", "insert"] == 1
@@ -25,7 +25,7 @@ def test_a_later_run_on_athena_passes_with_all_that_the_adapter_asks_of_it(tmp_p
 
 
 def test_a_later_run_on_redshift_passes(tmp_path: Path) -> None:
-    statements = redshift(tmp_path).statements
+    statements = redshift(tmp_path, WAREHOUSE).statements
     assert any("dim_users" in node and "delete" in sql for node, sql in statements)
 
 

@@ -51,7 +51,6 @@ class Plan:
     stream: bool = False  # Kinesis and Firehose beside it all
     long_values: bool = False  # in each run some update left a long value out, which has to be completed
     merges_read_rows: bool = False  # a merge reads its target's whole rows; else its keys alone. Not known of Athena
-    bounded_projection: bool = False  # raw's tables project the days that there are, not those since 2020
 
     @property
     def runs(self) -> float:
@@ -74,7 +73,6 @@ def monthly(plan: Plan) -> dict[str, float]:
         "S3 requests": days
         * (requests["writes"] * plan.price("storage_writes") + requests["reads"] * plan.price("storage_reads"))
         / 1000,
-        "S3 lists of days without data": days * requests["empty"] * plan.price("storage_writes") / 1000,
         "Storage": storage(plan),
         "NAT gateway": plan.nat
         * (
@@ -199,13 +197,12 @@ def stored_bytes(plan: Plan, table: str) -> float:
 
 
 def s3_requests(plan: Plan) -> dict[str, float]:
-    """Requests a day: writes and lists, reads, and lists of projected days on which nothing landed."""
+    """Requests a day: writes and lists, reads."""
     counts, runs = read("counts"), athena_runs(plan)
     landing = counts["landing"][plan.rate]
     found = {
         "writes": plan.runs * landing["s3_writes_and_lists"],
         "reads": plan.runs * landing["s3_reads"],
-        "empty": 0.0,
     }
     for name, times in runs.items():
         found["writes"] += times * counts["athena"][name]["statements"] * assumed("writes_per_statement")
@@ -226,9 +223,7 @@ def pass_requests(plan: Plan, table: str, part: str) -> dict[str, float]:
         batches = assumed("raw_files") * 5 / plan.period
         if part != "all":
             return {"writes": 2, "reads": batches}
-        days = assumed("history_days")
-        projected = 0 if plan.bounded_projection else assumed("projected_days") - days
-        return {"writes": days, "reads": days + batches, "empty": projected}
+        return {"writes": assumed("projected_days"), "reads": assumed("history_days") + batches}
     grows = read("counts")["tables"].get(table, {}).get("grows_with", "fixed")
     if grows == "fixed" and table not in MERGED:  # made anew by each run
         return {"reads": 3 + assumed("reads_per_file")}
@@ -304,14 +299,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "hourly warehouse: the lake every five minutes, refined every hour": {"warehouse_period": 60},
     "a run every 15 minutes": {"period": 15},
     "a run every hour": {"period": 60},
-    "raw's tables project only the days that there are": {"bounded_projection": True},
     "MWAA's smallest class": {"airflow_class": "micro"},
     "an Airflow of our own on one machine": {"airflow": "own"},
     "no NAT gateway": {"nat": False},
     "Kinesis and Firehose besides": {"stream": True},
     "if a merge reads whole rows, not keys alone": {"merges_read_rows": True},
     "each run has to complete long values": {"long_values": True},
-    "Athena only, bounded projection, own Airflow": {"warehouse": False, "bounded_projection": True, "airflow": "own"},
+    "Athena only, own Airflow": {"warehouse": False, "airflow": "own"},
 }
 
 
