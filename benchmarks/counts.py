@@ -78,6 +78,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="counts-", dir=options.work) as work:
             found |= PARTS[name](Path(work), found, quick=options.quick)
         found |= {"measured": {**found.get("measured", {}), name: f"{datetime.now(UTC):%Y-%m-%d}"}}
+        for cycle in found.get("athena", {}).values():
+            cycle["reads"] = [Line(read) for read in cycle["reads"]]
         with options.output.open("w", encoding="utf-8") as file:
             file.write(HEADER)
             yaml.dump(found, file, Lines, sort_keys=False, width=120, default_flow_style=None)
@@ -289,7 +291,7 @@ def described(cycle: Cycle, reader: Reader, sizes: Mapping[str, Mapping[str, flo
         "free": len(cycle.statements) - len(charged),
         "requests": dict(sorted(cycle.requests.items())),
         "reads": [
-            Line(node=node, kind=what, count=count, of={where: [times, width] for where, times, width in reads})
+            {"node": node, "kind": what, "count": count, "of": {where: [times, width] for where, times, width in reads}}
             for (node, what, reads), count in sorted(lines.items())  # threads finish in any order
         ],
     }
