@@ -109,6 +109,7 @@ known as (
         lives.change_seq,
         lives.user_id,
         lives.unchanged_columns,
+        lives.is_arriving,
         lives.is_leaving,
         lives.life,
         coalesce(origins.first_user_id, lives.user_id) as first_user_id,
@@ -149,7 +150,7 @@ filled as (
     window
         so_far as (
             partition by first_user_id, first_life
-            order by epoch, commit_lsn, change_seq, is_leaving desc
+            order by epoch, commit_lsn, change_seq, is_arriving
             rows between unbounded preceding and current row
         ),
         life_so_far as (
