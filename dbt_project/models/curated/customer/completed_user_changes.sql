@@ -96,7 +96,11 @@ histories as (
 lives as (
     select
         *,
-        {{ life('is_arriving', 'is_leaving') }} as life
+        {{ life('is_arriving', 'is_leaving') }} as life,
+        count(*) over (
+            partition by user_id order by epoch, commit_lsn, change_seq
+            rows between unbounded preceding and current row
+        ) as changes_so_far
     from histories
 ),
 
@@ -111,7 +115,7 @@ known as (
         lives.unchanged_columns,
         lives.is_arriving,
         lives.is_leaving,
-        lives.life,
+        lives.changes_so_far,
         coalesce(origins.first_user_id, lives.user_id) as first_user_id,
         coalesce(origins.first_life, lives.life) as first_life,
         lives.batch_id,
@@ -142,22 +146,16 @@ filled as (
         batch_id,
         max(landed_at) over so_far as landed_at,
         max(load_date) over so_far as load_date,
-        -- The second count is for a late move that takes as many rows away as it brings, by a clock that ran backwards.
+        -- A late move can take as many rows away as it brings, if a clock ran backwards: then the key has one more.
         max(batch_id) over so_far
         || '#' || cast(count(*) over so_far as varchar)
-        || '#' || cast(count(*) over life_so_far as varchar) as row_version
+        || '#' || cast(changes_so_far as varchar) as row_version
     from known
-    window
-        so_far as (
-            partition by first_user_id, first_life
-            order by epoch, commit_lsn, change_seq, is_arriving
-            rows between unbounded preceding and current row
-        ),
-        life_so_far as (
-            partition by user_id, life
-            order by epoch, commit_lsn, change_seq
-            rows between unbounded preceding and current row
-        )
+    window so_far as (
+        partition by first_user_id, first_life
+        order by epoch, commit_lsn, change_seq, is_arriving
+        rows between unbounded preceding and current row
+    )
 )
 
 select
