@@ -16,7 +16,7 @@ from tests.dbt.user_events import COLUMNS, NOON, Event, fold, land, row
 
 # A few large examples in every run of the tests; set it to hundreds to search.
 EXAMPLES = int(os.environ.get("ANY_ORDER_EXAMPLES", "6"))
-MODELS = ["user_changes", "completed_user_changes", "users", "dim_users", "fct_user_changes"]
+MODELS = ["user_changes", "incomplete_moves", "completed_user_changes", "users", "dim_users", "fct_user_changes"]
 USERS = st.integers(1, 6)
 OFTEN = ["insert"] * 8 + ["update"] * 20 + ["move"] * 8 + ["delete"] * 5
 LEFT_OUT = st.sets(st.sampled_from(["nome", "email", "observacoes"]))

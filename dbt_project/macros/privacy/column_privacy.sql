@@ -104,6 +104,10 @@
         "cost_line_items": {
             "resource_id": {"class": "free_text"}
         },
+        "incomplete_moves": {
+            "user_id": {"class": "identifier"},
+            "previous_user_id": {"class": "identifier"}
+        },
         "user_changes": {
             "user_id": {"class": "identifier"},
             "previous_user_id": {"class": "identifier"},
