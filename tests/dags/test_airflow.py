@@ -191,7 +191,9 @@ def test_a_run_beyond_its_limit_is_cut_and_the_next_one_heals(airflow: Airflow) 
     try:
         assert airflow.end(run, "lakehouse_cut") == "failed"
         # Until its worker's next heartbeat the landing lives on, with its lock.
-        airflow.wait_for(lambda: "Task killed!" in airflow.log(run, "land_disney", "lakehouse_cut"), "the landing is gone")
+        airflow.wait_for(
+            lambda: "Task killed!" in airflow.log(run, "land_disney", "lakehouse_cut"), "the landing is gone"
+        )
     finally:
         api.send_signal(signal.SIGCONT)
     assert "skipped" in airflow.tasks(run, "lakehouse_cut").values()
