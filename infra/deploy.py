@@ -167,7 +167,7 @@ def _bring_up(
     print(f"{name} ({kind.lower()}):")
     for line in _changes(client, change_set):
         print(f"  {line}")
-    if not yes and input("Apply? [y/N] ").strip().lower() != "y":
+    if not yes and not _agreed("Apply?"):
         client.delete_change_set(**change_set)
         raise DeployError(f"{name} was left as it is, and all that comes after it")
     client.execute_change_set(**change_set)
@@ -177,6 +177,13 @@ def _bring_up(
         raise DeployError(f"{name} failed and was rolled back:\n" + "\n".join(_failures(client, name))) from error
     if environment.protected:
         client.update_termination_protection(StackName=name, EnableTerminationProtection=True)
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(f"{question} [y/N] ").strip().lower() == "y"
+    except EOFError:  # nobody is there to answer
+        return False
 
 
 def _changes(client: Any, change_set: Mapping[str, str]) -> Iterator[str]:
@@ -210,7 +217,7 @@ def destroy(environment: Environment, *, yes: bool = False) -> None:
             if resource.get("DeletionPolicy") == "RetainExceptOnCreate"
         ]
         print(f"{name}: deleted" + (f", but kept: {', '.join(kept)}" if kept else ""))
-        if not yes and input("Delete? [y/N] ").strip().lower() != "y":
+        if not yes and not _agreed("Delete?"):
             raise DeployError(f"{name} was left as it is, and all that comes before it")
         client.delete_stack(StackName=name)
         try:

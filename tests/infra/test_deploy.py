@@ -3,6 +3,7 @@
 The templates are reduced by what it refuses. No AWS was ever asked.
 """
 
+import io
 import json
 import os
 import re
@@ -192,8 +193,10 @@ def test_it_refuses_what_is_listed_and_no_more(account: Path, templates: Templat
     assert found == REFUSED
 
 
-def test_nothing_is_done_before_somebody_agrees(account: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("builtins.input", lambda _: "n")
+@pytest.mark.parametrize("typed", ["n\n", "\n", ""])
+def test_nothing_is_done_before_somebody_agrees(account: Path, monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    """Nor where nobody is there to answer."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
     with pytest.raises(DeployError, match="lakehouse-dev-keys was left as it is"):
         deploy.deploy(DEV)
     assert set(statuses().values()) <= {"REVIEW_IN_PROGRESS"}
