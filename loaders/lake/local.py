@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 from loaders.errors import TransientError
 
@@ -40,9 +41,8 @@ class LocalLake:
 
     @contextmanager
     def new_file(self, key: str) -> Iterator[Path]:
-        path = self._folder(self.root / INCOMING) / uuid.uuid4().hex
-        with path.open("ab") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)  # while its writer lives, whoever opens it again to write
+        path, handle = self._begin_file()
+        with handle:
             try:
                 yield path
                 os.fsync(handle.fileno())
@@ -54,6 +54,16 @@ class LocalLake:
                     _sync_folder(folder)
             finally:
                 path.unlink(missing_ok=True)
+
+    def _begin_file(self) -> tuple[Path, BinaryIO]:
+        """An unfinished file, locked while its writer lives, whoever opens it again to write."""
+        while True:
+            path = self._folder(self.root / INCOMING) / uuid.uuid4().hex
+            handle = path.open("ab")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.exists():
+                return path, handle
+            handle.close()  # before it was locked another run took it for a leftover
 
     @contextmanager
     def local_file(self, key: str) -> Iterator[Path]:

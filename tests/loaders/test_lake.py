@@ -1,5 +1,6 @@
 """The lake keeps its promises in a folder and on a local S3 server: whole or not at all, one writer, clear failures."""
 
+import fcntl
 import os
 import resource
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import IO
 
 import boto3
 import pyarrow.parquet as pq
@@ -430,3 +432,23 @@ def test_batches_are_named_and_partitioned_by_their_time_in_utc() -> None:
     late = datetime.fromisoformat("2026-01-01T23:30:00.000001-03:00")
     assert raw.new_batch_id(late) == "20260102T023000.000001Z"
     assert raw.CHARACTERS.key(late, "x") == "raw/disney/characters/load_date=2026-01-02/x.parquet"
+
+
+def test_a_file_that_another_run_takes_for_a_leftover_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its opening and its lock it looks like what a killed run has left."""
+    lake, removed, flock = open_lake(str(tmp_path)), [], fcntl.flock
+
+    def late(handle: IO, how: int) -> None:
+        if how == fcntl.LOCK_EX and not removed:
+            removed.append(open_lake(str(tmp_path)).forget(""))
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with lake.new_file("raw/a") as path:
+        path.write_bytes(b"one")
+        assert open_lake(str(tmp_path)).forget("") == 0
+    assert removed == [1]
+    assert (tmp_path / "raw/a").read_bytes() == b"one"
+    assert list((tmp_path / local.INCOMING).iterdir()) == []
