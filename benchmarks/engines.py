@@ -1,6 +1,6 @@
 """The same graph on each engine, from the same raw files: a first build and a later one, against DuckDB's.
 
-Athena and Redshift are the sandbox's: the adapters and their statements are real, the seconds are Trino's and PostgreSQL's.
+Athena and Redshift are the local ones: adapters and statements are real, the seconds are Trino's and PostgreSQL's.
 """
 
 import logging
@@ -30,7 +30,7 @@ AS_THE_DAG = ("--indirect-selection", "buildable", "--exclude-resource-type", "u
 
 
 class Engine(NamedTuple):
-    """An engine, what it builds (selectors), dbt's target and settings for it, and its log: a line for each statement."""
+    """An engine: the selectors that it builds, dbt's target and settings, and its log, a line for each statement."""
 
     name: str
     builds: tuple[str, ...]

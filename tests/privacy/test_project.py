@@ -43,8 +43,8 @@ MISTAKES: dict[str, str | tuple[str, str]] = {
         " {% if is_incremental() %} union all select cpf from {{ ref('users') }} {% endif %}"
     ),
     "models/staging/customer/base_customer__user_changes.sql": (
-        "\n    before,\n    after,\n    batch_id,\n    landed_at,\n    load_date\nfrom typed",
-        "\n    full_name as rg,\n    before,\n    after,\n    batch_id,\n    landed_at,\n    load_date\nfrom typed",
+        "\n    before,\n    after,\n    batch_id,\n",
+        "\n    full_name as rg,\n    before,\n    after,\n    batch_id,\n",
     ),
 }
 FOUND = {

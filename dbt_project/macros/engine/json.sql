@@ -102,18 +102,37 @@
 
 {#- Whether one of the keys holds an object or an array, where a text is expected.
     Result: boolean; false where the document is null or no JSON. A pattern looks first for a colon that no text, number,
-    boolean or null follows: most documents have none and are not parsed. #}
-{% macro json_nests(document, keys) -%}
-    coalesce(
-        {{ regexp_matches(document, ': *[^ "0-9tfn-]') }}
-        and (
-            {%- for key in keys %}
-            coalesce({{ json_kind(document, '$.' ~ key) }}, '') in ('object', 'array'){{ ' or' if not loop.last }}
-            {%- endfor %}
-        ),
-        false
-    )
+    boolean or null follows: most documents have none, and CASE leaves them unparsed, which AND does not. #}
+{% macro json_nests(document, keys) %}
+    {{- return(adapter.dispatch('json_nests', 'lakehouse')(document, keys)) }}
+{% endmacro %}
+
+{% macro duckdb__json_nests(document, keys) -%}
+    case
+        when {{ regexp_matches(document, ': *[^ "0-9tfn-]') }}
+            then coalesce(
+                list_has_any(try(json_type({{ document }}, [
+                    {%- for key in keys %}'$.{{ key }}'{{ ', ' if not loop.last }}{% endfor -%}
+                ])), ['OBJECT', 'ARRAY']),
+                false
+            )
+        else false
+    end
 {%- endmacro %}
+
+{% macro athena__json_nests(document, keys) -%}
+    case
+        when {{ regexp_matches(document, ': *[^ "0-9tfn-]') }}
+            then (
+                {%- for key in keys %}
+                coalesce({{ json_kind(document, '$.' ~ key) }}, '') in ('object', 'array'){{ ' or' if not loop.last }}
+                {%- endfor %}
+            )
+        else false
+    end
+{%- endmacro %}
+
+{% macro default__json_nests() %}{{ lake_only('json_nests', varargs) }}{% endmacro %}
 
 
 {#- The first-level keys of a document (text).

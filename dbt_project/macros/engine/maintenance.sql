@@ -15,6 +15,7 @@
         {%- if relation is not none %}
             {%- do run_until_done('optimize ' ~ relation ~ ' rewrite data using bin_pack', 'optimize') %}
             {%- if forget %}
+                {%- do replace_manifests(relation) %}
                 {%- do run_or_print(keep_snapshots(node, 1), false) %}
             {%- endif %}
             {%- do run_until_done('vacuum ' ~ relation, 'vacuum') %}
@@ -30,6 +31,19 @@
 {% macro run_until_done(statement, operation) %}
     {%- do print(statement ~ ';\n') %}
     {%- do adapter.run_operation_with_potential_multiple_runs(statement, operation) %}
+{% endmacro %}
+
+{#- Commits a change that changes no row. OPTIMIZE leaves a manifest of the files that it has replaced, with the least and greatest
+    value of each column; it belongs to the current snapshot, so VACUUM keeps it. The next commit leaves it out. #}
+{% macro replace_manifests(relation) %}
+    {%- set column = adapter.get_columns_in_relation(relation)[0].name %}
+    {%- if run_query('select 1 as found from ' ~ relation ~ ' limit 1').rows | length %}
+        {%- set one = 'select ' ~ column ~ ' from ' ~ relation ~ ' where ' ~ column ~ ' is not null limit 1' %}
+        {%- do run_or_print('update ' ~ relation ~ ' set ' ~ column ~ ' = ' ~ column ~ ' where ' ~ column ~ ' in (' ~ one ~ ')', false) %}
+    {%- else %}
+        {%- do run_or_print('insert into ' ~ relation ~ ' (' ~ column ~ ') select max(' ~ column ~ ') from ' ~ relation, false) %}
+        {%- do run_or_print('delete from ' ~ relation ~ ' where ' ~ column ~ ' is null', false) %}
+    {%- endif %}
 {% endmacro %}
 
 {#- For how many seconds VACUUM keeps snapshots; Athena's default is five days. Result: the statement, in DDL's names. #}
