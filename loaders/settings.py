@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from loaders.errors import OperatorError
@@ -56,6 +57,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     def get(name: str) -> str | None:
         return environ.get(name, "").strip() or None
 
+    _check_day("LAKE_SINCE", get("LAKE_SINCE"))
     return Settings(
         lake_uri=absolute_uri(get("LAKE_URI") or "./lake"),
         vault_uri=absolute_uri(get("VAULT_URI") or "./vault"),
@@ -89,6 +91,20 @@ def _positive(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text)):
         raise OperatorError(f"{name} is not a whole number above 0: give it in plain digits")
     return int(text)
+
+
+def _check_day(name: str, text: str | None) -> None:
+    """Athena reads no file of a day before LAKE_SINCE, so one that has not come yet would hide all that lands."""
+    if text is None:
+        return
+    try:
+        day = date.fromisoformat(text) if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else None
+    except ValueError:
+        day = None
+    if day is None:
+        raise OperatorError(f"{name} is {text!r}: give a day as YYYY-MM-DD")
+    if day > datetime.now(UTC).date():
+        raise OperatorError(f"{name} is {text}, a day to come: Athena would not read what lands today. Give a past day")
 
 
 def _metrics(text: str | None) -> str | None:

@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import pytest
+
+from loaders.errors import OperatorError
 from loaders.settings import from_environment
 
 ROOT = Path(__file__).parent.parent
@@ -36,3 +39,12 @@ def test_secrets_stay_out_of_the_repr() -> None:
         }
     )
     assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("day", "message"),
+    [("yesterday", "YYYY-MM-DD"), ("2026-02-30", "YYYY-MM-DD"), ("20260101", "YYYY-MM-DD"), ("9999-01-01", "to come")],
+)
+def test_a_first_day_that_would_hide_what_lands_is_refused(day: str, message: str) -> None:
+    with pytest.raises(OperatorError, match=message):
+        from_environment({"LAKE_SINCE": day})

@@ -204,7 +204,7 @@ tblproperties (
     'projection.enabled' = 'true',
     'projection.load_date.type' = 'date',
     'projection.load_date.format' = 'yyyy-MM-dd',
-    'projection.load_date.range' = '2020-01-01,NOW+1DAYS'
+    'projection.load_date.range' = '2026-01-01,NOW+1DAYS'
 )""".strip()
         in statements
     )
@@ -230,7 +230,7 @@ tblproperties (
     'projection.enabled' = 'true',
     'projection.billing_period.type' = 'date',
     'projection.billing_period.format' = 'yyyy-MM',
-    'projection.billing_period.range' = '2020-01,NOW',
+    'projection.billing_period.range' = '2026-01,NOW',
     'storage.location.template' = 's3://lake/raw/aws/cost_and_usage/data/BILLING_PERIOD=${billing_period}/'
 )""".strip()
         in report

@@ -236,6 +236,22 @@ def test_a_value_left_out_is_carried_forward_also_under_a_new_key(build: Callabl
     ]
 
 
+def test_a_value_is_carried_along_a_chain_of_key_changes_of_any_length(
+    build: Callable[..., None], query: Query
+) -> None:
+    """One statement can follow a bounded number of moves on some engines (Athena: ten steps of a recursion)."""
+
+    def moves(numbers: range) -> list[Event]:
+        rows = {number: {key: text for key, text in row(number).items() if key != "observacoes"} for number in numbers}
+        return [Event("u", 10 * number, 0, {"id": str(number - 1)}, after) for number, after in rows.items()]
+
+    build([Event("c", 1, after=row(1, observacoes="long"))], moves(range(2, 4)), moves(range(4, 71)))
+    assert query("select user_id, notes from curated.users where not is_deleted") == [(70, "long")]
+    assert query("select distinct notes from curated.user_versions where op <> 'd'") == [("long",)]
+    firsts = "select count(*), min(first_user_id), max(first_user_id) from curated.incomplete_moves"
+    assert query(firsts) == [(69, 1, 1)]
+
+
 def test_a_late_event_takes_its_place_in_the_order(build: Callable[..., None], query: Query) -> None:
     kept = {key: value for key, value in row(1, cidade="Natal").items() if key != "observacoes"}
     build(

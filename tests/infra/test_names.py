@@ -90,24 +90,33 @@ def test_external_tables_are_the_sources_of_dbt(templates: Templates, counted: C
 
 def test_partitions_are_projected_as_the_macro_does(templates: Templates) -> None:
     macro = (DBT / "macros/engine/external_tables.sql").read_text()
-    by_day, by_month = ({} for _ in range(2))
-    for name, held in re.findall(r"set (format|range) = (\{.*?\})", macro):
-        for unit, value in ast.literal_eval(held).items():
-            {"day": by_day, "month": by_month}[unit][name] = value
+    formats = ast.literal_eval(re.search(r"set format = (\{.*?\})", macro)[1])
+    year, month = ({"Fn::Select": [place, {"Fn::Split": ["-", {"Ref": "LakeSince"}]}]} for place in (0, 1))
+    ranges = {
+        "day": {"Fn::Sub": "${LakeSince},NOW+1DAYS"},
+        "month": {"Fn::Sub": ["${Year}-${Month},NOW", {"Year": year, "Month": month}]},
+    }
+    assert "{'day': since ~ ',NOW+1DAYS', 'month': since[:7] ~ ',NOW'}" in macro
     tables = glue_tables(templates)
     for place, source in sources().items():
         wanted = {}
         for column in source["columns"]:
             meta = column.get("config", {}).get("meta", {})
-            if "partition" in meta:
+            if unit := meta.get("partition"):
                 wanted |= {"projection.enabled": "true", f"projection.{column['name']}.type": "date"}
-                projected = {"day": by_day, "month": by_month}[meta["partition"]]
-                wanted |= {f"projection.{column['name']}.{name}": value for name, value in projected.items()}
+                wanted |= {f"projection.{column['name']}.format": formats[unit]}
+                wanted |= {f"projection.{column['name']}.range": ranges[unit]}
             if "folder" in meta:
                 folder = tables[place]["StorageDescriptor"]["Location"]["Fn::Sub"]
                 template = f"{folder}{meta['folder']}=${{!{column['name']}}}/"
                 wanted["storage.location.template"] = {"Fn::Sub": template}
         assert tables[place]["Parameters"] == {"EXTERNAL": "TRUE", **wanted}
+
+
+def test_the_lake_begins_on_the_same_day_in_the_templates_and_in_dbt(templates: Templates) -> None:
+    macro = (DBT / "macros/engine/external_tables.sql").read_text()
+    parameter = templates["catalogue"]["Parameters"]["LakeSince"]
+    assert parameter["Default"] == re.search(r"env_var\('LAKE_SINCE', '([^']+)'\)", macro)[1]
 
 
 def test_the_cost_export_lands_where_its_table_is_and_with_its_columns(templates: Templates) -> None:

@@ -3,7 +3,8 @@
 
 {#- Athena: an external table over Parquet for each source that says in config.meta where it lies (`location`). Columns
     come from the source's yml; one with `partition: day` or `month` in its meta is a partition by date, projected from its
-    name (or from `folder`, where the folders bear another) so that no partition is ever registered. Prints the statements; runs them unless `dry_run`.
+    name (or from `folder`, where the folders bear another) so that no partition is ever registered. The projection begins at LAKE_SINCE,
+    because a query without a date asks S3 for each day of it. Prints the statements; runs them unless `dry_run`.
 
         dbt run-operation create_raw_tables --target athena [--args '{dry_run: true}'] #}
 {% macro create_raw_tables(dry_run=false) %}
@@ -18,7 +19,8 @@
 {% macro external_table(source) %}
     {%- set columns, partitions = [], [] %}
     {%- set format = {'day': 'yyyy-MM-dd', 'month': 'yyyy-MM'} %}
-    {%- set range = {'day': '2020-01-01,NOW+1DAYS', 'month': '2020-01,NOW'} %}
+    {%- set since = env_var('LAKE_SINCE', '2026-01-01') %}
+    {%- set range = {'day': since ~ ',NOW+1DAYS', 'month': since[:7] ~ ',NOW'} %}
     {%- for column in source.columns.values() %}
         {%- do (partitions if column.config.meta.partition else columns).append(column) %}
     {%- endfor -%}

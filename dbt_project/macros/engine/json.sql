@@ -24,7 +24,8 @@
 
 {#- The text of one key of a json_object() value; `key` must be among its `texts`.
     Result: varchar; null where the key is absent, JSON null or the document was no object. A number or boolean
-    reads as its text. Quirk: of an object or array DuckDB gives the JSON text, Athena null. #}
+    reads as its text. Quirk: of an object or array DuckDB gives the JSON text, Athena null; where that matters, ask
+    json_nests() first. #}
 {% macro json_text(object, key) %}
     {{- return(adapter.dispatch('json_text', 'lakehouse')(object, key)) }}
 {% endmacro %}
@@ -42,8 +43,8 @@
 
 {#- The texts in one key of a json_object() value that holds an array; `key` must be among its `lists`.
     Result: array of varchar, in the document's order; null where the key is absent, JSON null or no array.
-    Elements that are JSON null stay null. Quirk: an element that is an object or array reads as its JSON text on
-    DuckDB; on Athena it makes the whole list null. #}
+    Elements that are JSON null stay null; one that is a number, boolean, object or array reads as its JSON text. Quirk: in
+    such a text Athena leaves out blanks and sorts keys, DuckDB keeps it as it was. #}
 {% macro json_list(object, key) %}
     {{- return(adapter.dispatch('json_list', 'lakehouse')(object, key)) }}
 {% endmacro %}
@@ -53,7 +54,10 @@
 {%- endmacro %}
 
 {% macro athena__json_list(object, key) -%}
-    try_cast(json_extract({{ object }}, '$["{{ key }}"]') as array(varchar))
+    transform(
+        try_cast(json_extract({{ object }}, '$["{{ key }}"]') as array(json)),
+        item -> coalesce(json_extract_scalar(item, '$'), nullif(json_format(item), 'null'))
+    )
 {%- endmacro %}
 
 {% macro default__json_list() %}{{ lake_only('json_list', varargs) }}{% endmacro %}
@@ -94,6 +98,22 @@
 {%- endmacro %}
 
 {% macro default__json_kind() %}{{ lake_only('json_kind', varargs) }}{% endmacro %}
+
+
+{#- Whether one of the keys holds an object or an array, where a text is expected.
+    Result: boolean; false where the document is null or no JSON. A pattern looks first for a colon that no text, number,
+    boolean or null follows: most documents have none and are not parsed. #}
+{% macro json_nests(document, keys) -%}
+    coalesce(
+        {{ regexp_matches(document, ': *[^ "0-9tfn-]') }}
+        and (
+            {%- for key in keys %}
+            coalesce({{ json_kind(document, '$.' ~ key) }}, '') in ('object', 'array'){{ ' or' if not loop.last }}
+            {%- endfor %}
+        ),
+        false
+    )
+{%- endmacro %}
 
 
 {#- The first-level keys of a document (text).

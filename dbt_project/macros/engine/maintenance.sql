@@ -13,16 +13,23 @@
     {%- for node in graph.nodes.values() if node.config.materialized in ('table', 'incremental') %}
         {%- set relation = adapter.get_relation(node.database, node.schema, node.alias) %}
         {%- if relation is not none %}
-            {%- do run_or_print('optimize ' ~ relation ~ ' rewrite data using bin_pack', false) %}
+            {%- do run_until_done('optimize ' ~ relation ~ ' rewrite data using bin_pack', 'optimize') %}
             {%- if forget %}
                 {%- do run_or_print(keep_snapshots(node, 1), false) %}
             {%- endif %}
-            {%- do run_or_print('vacuum ' ~ relation, false) %}
+            {%- do run_until_done('vacuum ' ~ relation, 'vacuum') %}
             {%- if forget %}
                 {%- do run_or_print(keep_snapshots(node, 432000), false) %}
             {%- endif %}
         {%- endif %}
     {%- endfor %}
+{% endmacro %}
+
+{#- Prints an OPTIMIZE or VACUUM and runs it until Athena says that it is done: each run does a limited amount of work, and ends
+    with the error ICEBERG_OPTIMIZE_MORE_RUNS_NEEDED or ICEBERG_VACUUM_MORE_RUNS_NEEDED where there is more to do. #}
+{% macro run_until_done(statement, operation) %}
+    {%- do print(statement ~ ';\n') %}
+    {%- do adapter.run_operation_with_potential_multiple_runs(statement, operation) %}
 {% endmacro %}
 
 {#- For how many seconds VACUUM keeps snapshots; Athena's default is five days. Result: the statement, in DDL's names. #}

@@ -27,8 +27,9 @@
     regexp_matches({{ text }}, '{{ pattern }}')
 {%- endmacro %}
 
+{#- In Java's dialect $ also matches before a line feed at the end; \z does not. -#}
 {% macro athena__regexp_matches(text, pattern) -%}
-    regexp_like({{ text }}, '{{ pattern }}')
+    regexp_like({{ text }}, '{{ pattern | replace('$', '\\z') }}')
 {%- endmacro %}
 
 {% macro redshift__regexp_matches(text, pattern) -%}
@@ -53,3 +54,21 @@
 {% macro redshift__trim_whitespace(text) -%}
     btrim({{ text }}, chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || ' ')
 {%- endmacro %}
+
+
+{#- The text without spaces (U+0020 alone) at its end: PostgreSQL pads a char(n) with them, and Redshift leaves them out when it
+    compares, which no other engine does.
+    Result: varchar; null stays null. #}
+{% macro trim_trailing_spaces(text) %}
+    {{- return(adapter.dispatch('trim_trailing_spaces', 'lakehouse')(text)) }}
+{% endmacro %}
+
+{% macro duckdb__trim_trailing_spaces(text) -%}
+    rtrim({{ text }}, ' ')
+{%- endmacro %}
+
+{% macro athena__trim_trailing_spaces(text) -%}
+    regexp_replace({{ text }}, ' +\z')
+{%- endmacro %}
+
+{% macro default__trim_trailing_spaces() %}{{ lake_only('trim_trailing_spaces', varargs) }}{% endmacro %}

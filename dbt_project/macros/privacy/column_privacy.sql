@@ -106,7 +106,8 @@
         },
         "incomplete_moves": {
             "user_id": {"class": "identifier"},
-            "previous_user_id": {"class": "identifier"}
+            "previous_user_id": {"class": "identifier"},
+            "first_user_id": {"class": "identifier"}
         },
         "user_changes": {
             "user_id": {"class": "identifier"},

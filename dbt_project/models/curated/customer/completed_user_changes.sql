@@ -36,39 +36,11 @@
 {%- endset %}
 {%- set any_incomplete = any_row(incomplete_users) %}
 
--- Large tables are read where they are needed, and once: an engine may keep a CTE that is named twice whole, a year's rows
--- of it, or read its tables each time that it is named.
-with recursive
-
-moves as (
+-- Large tables are read where they are needed, and once: engines may materialise a CTE that is referenced twice, a year's
+-- rows of it, or read its tables again for each reference.
+with moves as (
     select * from {{ ref('incomplete_moves') }}
     where {{ any_incomplete }}
-),
-
--- From move to move (1 -> 2 -> 3), the life in which it all began. Athena follows ten.
-origins (user_id, life, first_user_id, first_life) as (
-    select
-        moves.user_id,
-        moves.life,
-        moves.previous_user_id,
-        moves.previous_life
-    from moves
-    left join moves as earlier
-        on moves.previous_user_id = earlier.user_id
-        and moves.previous_life = earlier.life
-    where earlier.user_id is null
-
-    union all
-
-    select
-        moves.user_id,
-        moves.life,
-        origins.first_user_id,
-        origins.first_life
-    from moves
-    inner join origins
-        on moves.previous_user_id = origins.user_id
-        and moves.previous_life = origins.life
 ),
 
 incomplete_users as (
@@ -116,8 +88,8 @@ known as (
         lives.is_arriving,
         lives.is_leaving,
         lives.changes_so_far,
-        coalesce(origins.first_user_id, lives.user_id) as first_user_id,
-        coalesce(origins.first_life, lives.life) as first_life,
+        coalesce(moves.first_user_id, lives.user_id) as first_user_id,
+        coalesce(moves.first_life, lives.life) as first_life,
         lives.batch_id,
         lives.landed_at,
         lives.load_date,
@@ -128,9 +100,9 @@ known as (
         end as {{ column }}{{ ',' if not loop.last }}
         {%- endfor %}
     from lives
-    left join origins
-        on lives.user_id = origins.user_id
-        and lives.life = origins.life
+    left join moves
+        on lives.user_id = moves.user_id
+        and lives.life = moves.life
 ),
 
 filled as (

@@ -1,3 +1,5 @@
+{{ config(post_hook="{{ follow_moves() }}") }}
+
 {%- set are_moves %}
     from {{ ref('user_changes') }} as changes
     where changes.previous_user_id is not null and changes.unchanged_columns is not null
@@ -6,8 +8,6 @@
 {%- set any_move = 'true' if not may_query() or run_query('select 1 as found ' ~ are_moves ~ ' limit 1').rows | length
     else 'false' -%}
 
--- A table, not an expression of the model after it: that one names it in each step of a recursion, and an engine that
--- writes expressions out would read all changes in each.
 with moves as (
     select
         changes.epoch,
@@ -47,6 +47,8 @@ select
     user_id,
     life,
     previous_user_id,
-    previous_life
+    previous_life,
+    previous_user_id as first_user_id,  -- as far as one move leads back; follow_moves() goes on from here
+    previous_life as first_life
 from linked
 where not is_leaving

@@ -13,20 +13,20 @@ renamed as (
         nullif(line_item_resource_id, '') as resource_id,
 
         ---------- text
-        coalesce(nullif(line_item_product_code, ''), 'unknown') as service,
+        coalesce(nullif({{ trim_whitespace('line_item_product_code') }}, ''), 'unknown') as service,
         line_item_usage_type as usage_type,
         line_item_operation as operation,
         line_item_line_item_type as line_item_type,
-        nullif(pricing_unit, '') as usage_unit,
-        nullif(line_item_currency_code, '') as currency_code,
-        nullif({{ map_value('resource_tags', 'user_project') }}, '') as project,
+        nullif({{ trim_whitespace('pricing_unit') }}, '') as usage_unit,
+        nullif({{ trim_whitespace('line_item_currency_code') }}, '') as currency_code,
+        nullif({{ trim_whitespace(map_value('resource_tags', 'user_project')) }}, '') as project,
 
         ---------- numerics
         try_cast(line_item_usage_amount as decimal(28, 10)) as usage_amount,
         try_cast(line_item_unblended_cost as decimal(28, 10)) as unblended_cost,
 
         ---------- dates and timestamps
-        try_cast(billing_period || '-01' as date) as billing_month,
+        {{ parse_date("billing_period || '-01'") }} as billing_month,
         {{ utc_timestamp('line_item_usage_start_date') }} as usage_started_at
     from source
 

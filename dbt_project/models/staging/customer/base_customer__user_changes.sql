@@ -1,27 +1,27 @@
+{%- set keys = ['id'] + user_attributes().values() | list %}
+
 with changes as (
     select * from {{ source('customer', 'usuarios') }}
 ),
 
-parsed as (
+inspected as (
     select
-        epoch,
-        commit_lsn,
-        change_seq,
-        op,
-        {{ utc_timestamp('committed_at') }} as committed_at,
-        before,
-        after,
-        batch_id,
-        {{ utc_timestamp('landed_at') }} as landed_at,
-        load_date,
+        *,
         case when op = 'd' then before else after end as document,
         op in ('r', 'c', 'u') and coalesce({{ is_erased('after') }}, false) as is_erased,
-        {{ json_object("case when op in ('d', 'u') then before end", texts=['id']) }} as old_row,
-        {{ json_object("case when op <> 'd' then after end", texts=['id'] + user_attributes().values() | list) }} as new_row
+        {{ json_nests('before', ['id']) }} or {{ json_nests('after', keys) }} as is_nested
     from changes
 ),
 
-typed as (
+parsed as (
+    select
+        *,
+        {{ json_object("case when op in ('d', 'u') and not is_nested then before end", texts=['id']) }} as old_row,
+        {{ json_object("case when op <> 'd' and not is_nested then after end", texts=keys) }} as new_row
+    from inspected
+),
+
+texts as (
     select
         epoch,
         commit_lsn,
@@ -35,12 +35,11 @@ typed as (
         load_date,
         document,
         is_erased,
+        is_nested,
 
         ---------- ids
         {{ json_text('old_row', 'id') }} as old_id_text,
         {{ json_text('new_row', 'id') }} as new_id_text,
-        try_cast({{ json_text('old_row', 'id') }} as bigint) as old_id,
-        try_cast({{ json_text('new_row', 'id') }} as bigint) as new_id,
 
         ---------- text
         {{ json_text('new_row', 'nome') }} as full_name,
@@ -49,23 +48,30 @@ typed as (
         {{ json_text('new_row', 'telefone') }} as phone,
         {{ json_text('new_row', 'cep') }} as postal_code,
         {{ json_text('new_row', 'cidade') }} as city,
-        -- char(2): PostgreSQL pads it with spaces and leaves them out when it compares
-        rtrim({{ json_text('new_row', 'uf') }}) as state_code,
-        {{ json_text('new_row', 'status') }} as status,
+        {{ trim_trailing_spaces(json_text('new_row', 'uf')) }} as state_code,
+        {{ trim_trailing_spaces(json_text('new_row', 'status')) }} as status,
         {{ json_text('new_row', 'observacoes') }} as notes,
 
         ---------- numerics
         {{ json_text('new_row', 'renda_mensal') }} as monthly_income_text,
-        try_cast({{ json_text('new_row', 'renda_mensal') }} as decimal(18, 2)) as monthly_income,
 
         ---------- dates and timestamps
         {{ json_text('new_row', 'data_nascimento') }} as birth_date_text,
-        try_cast({{ json_text('new_row', 'data_nascimento') }} as date) as birth_date,
         {{ json_text('new_row', 'criado_em') }} as created_at_text,
-        {{ parse_timestamp(json_text('new_row', 'criado_em')) }} as created_at,
-        {{ json_text('new_row', 'atualizado_em') }} as updated_at_text,
-        {{ parse_timestamp(json_text('new_row', 'atualizado_em')) }} as updated_at
+        {{ json_text('new_row', 'atualizado_em') }} as updated_at_text
     from parsed
+),
+
+typed as (
+    select
+        *,
+        try_cast(old_id_text as bigint) as old_id,
+        try_cast(new_id_text as bigint) as new_id,
+        {{ parse_decimal('monthly_income_text', 18, 2) }} as monthly_income,
+        {{ parse_date('birth_date_text') }} as birth_date,
+        {{ parse_timestamp('created_at_text') }} as created_at,
+        {{ parse_timestamp('updated_at_text') }} as updated_at
+    from texts
 )
 
 select
@@ -73,7 +79,7 @@ select
     commit_lsn,
     change_seq,
     case when is_erased then 'e' else op end as op,
-    committed_at,
+    {{ utc_timestamp('committed_at') }} as committed_at,
     case when op = 'd' then old_id else new_id end as user_id,
     case when op = 'u' and old_id <> new_id then old_id end as previous_user_id,
     full_name,
@@ -112,6 +118,7 @@ select
         when op not in ('r', 'c', 'u', 'd', 't') then 'unknown op'
         when op = 't' then null
         when document is null then case when op = 'd' then 'no before' else 'no after' end
+        when is_nested then 'an object or array where a text is expected'
         when coalesce(old_id_text, new_id_text) is null and coalesce({{ json_kind('document') }}, '') <> 'object'
             then 'malformed JSON'
         when op = 'u' and before is not null and old_id_text is null and coalesce({{ json_kind('before') }}, '') <> 'object'
@@ -129,6 +136,6 @@ select
     before,
     after,
     batch_id,
-    landed_at,
+    {{ utc_timestamp('landed_at') }} as landed_at,
     load_date
 from typed

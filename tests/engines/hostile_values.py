@@ -1,0 +1,129 @@
+"""Texts that engines' own casts read differently, and what each of them must mean on every engine.
+
+None stands for "not a value of that type": the event is then rejected with the column's reason.
+"""
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+DATES: dict[str, date | None] = {
+    "1980-02-03": date(1980, 2, 3),
+    "0001-01-01": date(1, 1, 1),
+    "9999-12-31": date(9999, 12, 31),
+    "2000-02-29": date(2000, 2, 29),
+    "1900-02-29": None,
+    "2026-13-01": None,
+    "0000-01-01": None,
+    "10000-01-01": None,
+    "294276-12-31": None,
+    "0044-03-15 BC": None,
+    "-0044-03-15": None,
+    "infinity": None,
+    "-infinity": None,
+    "today": None,
+    "epoch": None,
+    "2026-1-5": None,
+    "20260105": None,
+    "05/01/2026": None,
+    "2026-01-05T00:00:00": None,
+    "2026-01-05 00:00:00": None,
+    " 2026-01-05": None,
+    "2026-01-05\n": None,
+    "2026\u201301\u201305": None,
+    "\u0662\u0660\u0662\u0666-01-05": None,
+    "": None,
+}
+
+DECIMALS: dict[str, Decimal | None] = {
+    "1234.50": Decimal("1234.50"),
+    "0": Decimal(0),
+    "-0.01": Decimal("-0.01"),
+    "007": Decimal(7),
+    "1.005": Decimal("1.01"),
+    "-1.005": Decimal("-1.01"),
+    "9999999999999999.99": Decimal("9999999999999999.99"),
+    "10000000000000000": None,
+    "9999999999999999.999": None,
+    "1" * 60: None,
+    "NaN": None,
+    "Infinity": None,
+    "-Infinity": None,
+    "1e3": None,
+    "1_000": None,
+    "1,000.00": None,
+    "+5": None,
+    ".5": None,
+    "5.": None,
+    " 7": None,
+    "7 ": None,
+    "7\n": None,
+    "0x10": None,
+    "R$ 10": None,
+    "\u0667": None,
+    "--1": None,
+    "": None,
+}
+
+TIMESTAMPS: dict[str, datetime | None] = {
+    "2026-01-01 10:00:00.5+00": datetime(2026, 1, 1, 10, 0, 0, 500_000),
+    "2026-01-01T10:00:00.123456Z": datetime(2026, 1, 1, 10, 0, 0, 123_456),
+    "2026-01-01 10:00:00.1234569+00": datetime(2026, 1, 1, 10, 0, 0, 123_456),
+    "2026-01-01 10:00:00.999999999": datetime(2026, 1, 1, 10, 0, 0, 999_999),
+    "2026-01-01 10:00": datetime(2026, 1, 1, 10),
+    "2026-01-01 10:00+05:30": datetime(2026, 1, 1, 4, 30),
+    "2026-01-01 10:00:00-03": datetime(2026, 1, 1, 13),
+    "2026-01-01 10:00:00+14": datetime(2025, 12, 31, 20),
+    "2026-01-01 10:00:00-14:00": datetime(2026, 1, 2),
+    "0001-01-01 00:00:00+00": datetime(1, 1, 1),
+    "9999-12-31 23:59:59.999999+00": datetime(9999, 12, 31, 23, 59, 59, 999_999),
+    "1900-01-01 00:00:00-03:06:28": None,
+    "2026-01-01 10:00:00+00:00:30": None,
+    "2026-01-01 10:00:00+14:30": None,
+    "2026-01-01 10:00:00+15": None,
+    "2026-01-01 10:00:00+0530": None,
+    "2026-01-01 10:00:00 America/Sao_Paulo": None,
+    "2026-01-01 10:00:00 UTC": None,
+    "2026-01-01 10:00:00 PM": None,
+    "2026-01-01 24:00:00": None,
+    "2026-01-01 10:60:00": None,
+    "2026-01-01 10:00:60": None,
+    "2026-02-30 10:00:00": None,
+    "2026-01-01": None,
+    "10:00:00": None,
+    "infinity": None,
+    "-infinity": None,
+    "now": None,
+    "10000-01-01 00:00:00+00": None,
+    "294276-12-31 23:59:59+00": None,
+    "0044-03-15 12:00:00 BC": None,
+    "0000-01-01 00:00:00": None,
+    " 2026-01-01 10:00:00": None,
+    "2026-01-01 10:00:00\n": None,
+    "2026-01-01\u00a010:00:00": None,
+    "": None,
+}
+
+# Of a text column: spaces at the end go, nothing else does.
+TRIMMED: dict[str, str] = {
+    "SP": "SP",
+    "SP ": "SP",
+    "SP   ": "SP",
+    " SP": " SP",
+    "SP\t": "SP\t",
+    "SP\n": "SP\n",
+    "SP\u00a0": "SP\u00a0",
+    "SP\u2003 ": "SP\u2003",
+    " ": "",
+    "": "",
+}
+
+# Where a text is expected: none of these is one.
+NESTED: list[Any] = [{}, {"a": 1}, [], ["a"], [[]], {"erased": True}]
+
+CASTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "data_nascimento": ("birth_date", DATES),
+    "renda_mensal": ("monthly_income", DECIMALS),
+    "criado_em": ("created_at", TIMESTAMPS),
+    "atualizado_em": ("updated_at", TIMESTAMPS),
+}
