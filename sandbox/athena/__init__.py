@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import boto3
@@ -106,7 +107,13 @@ def exports(athena: Athena) -> dict[str, str]:
         "LAKE_TARGET": "athena",
         "WAREHOUSE_TARGET": "athena",
         "ATHENA_WORK_GROUP": "dbt",
+        "LAKE_SINCE": f"{first_day(datetime.now(UTC).date())}",
     }
+
+
+def first_day(today: date) -> date:
+    """When a lake in memory begins at the earliest: with last month, for which AWS may still send a bill."""
+    return (today.replace(day=1) - timedelta(days=1)).replace(day=1)
 
 
 def make_buckets(athena: Athena) -> None:
