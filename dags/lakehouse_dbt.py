@@ -65,7 +65,6 @@ def build_group(layer: str, target: str, *, freshness: bool = False) -> Group:
             invocation_mode=InvocationMode.DBT_RUNNER,
             setup_operator_args={
                 "pool": POOL,
-                "indirect_selection": "buildable",  # a test of two layers waits until both are built
                 "dbt_cmd_flags": ["--exclude-resource-type", "unit_test"],  # they test the code, not the data
                 "pre_execute": as_first_try,
                 "callback": alerts_of_build,

@@ -38,11 +38,13 @@ BREAKERS = frozenset({"count", "condition"})
 MOST_CONSTANTS = 16  # more constants than these may spell the value out
 LEAST_GROUP = 5
 
-# A hook runs statements that are no part of a model's query. These were read: they write no value anywhere.
+# A hook runs statements that are no part of a model's query. These were read: they write no value but what stands in the
+# same table's columns of the same class (follow_moves, ids).
 HOOKS = frozenset(
     f"{{{{ {hook}() }}}}"
     for hook in (
         "delete_other_keys",
+        "follow_moves",
         "forget_completed_user_changes",
         "forget_counted_changes",
         "forget_user_changes",

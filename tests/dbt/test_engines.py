@@ -38,8 +38,8 @@ FUNCTIONS = {
     """,
     "athena": f"""{STANDARD}
         array_join concat_ws element_at from_hex from_iso8601_timestamp_nanos json_extract json_extract_scalar
-        json_format json_parse last_value map_keys max_by regexp_like regexp_replace sha256 to_hex to_utf8 try try_cast
-        unnest
+        json_format json_parse last_value map_keys max_by regexp_like regexp_replace sha256 to_hex to_utf8
+        transform try try_cast unnest
     """,
     "redshift": f"{STANDARD} btrim from_hex regexp_replace sha2 to_varbyte",
 }

@@ -2,12 +2,14 @@
    '24:00:00'), and each engine takes something else. So a pattern decides, and the engine only computes. `text` appears
    several times in what a macro gives: let it be a column. #}
 
-{%- macro _date_pattern() -%}
+{#- A date's pattern, without anchors. Result: a regular expression. #}
+{%- macro date_pattern() -%}
     ([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-[0-9]{2}-[0-9]{2}
 {%- endmacro -%}
 
-{%- macro _timestamp_pattern() -%}
-    {{ _date_pattern() }}[ T]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?(Z|[+-](0[0-9]|1[0-3])(:[0-5][0-9])?|[+-]14(:00)?)?
+{#- A timestamp's pattern, without anchors. Result: a regular expression. #}
+{%- macro timestamp_pattern() -%}
+    {{ date_pattern() }}[ T]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?)?(Z|[+-](0[0-9]|1[0-3])(:[0-5][0-9])?|[+-]14(:00)?)?
 {%- endmacro -%}
 
 
@@ -20,14 +22,14 @@
 
 {% macro duckdb__parse_timestamp(text) -%}
     case
-        when {{ regexp_matches(text, '^' ~ _timestamp_pattern() ~ '$') }} then try_cast({{ text }} as timestamptz) at time zone 'UTC'
+        when {{ regexp_matches(text, '^' ~ timestamp_pattern() ~ '$') }} then try_cast({{ text }} as timestamptz) at time zone 'UTC'
     end
 {%- endmacro %}
 
 {#- Athena reads ISO 8601 only: a T in the middle, minutes in the offset. It rounds what is finer than it keeps. -#}
 {% macro athena__parse_timestamp(text) -%}
     case
-        when {{ regexp_matches(text, '^' ~ _timestamp_pattern() ~ '$') }}
+        when {{ regexp_matches(text, '^' ~ timestamp_pattern() ~ '$') }}
             then cast(
                 try(from_iso8601_timestamp_nanos(regexp_replace(
                     regexp_replace(replace({{ text }}, ' ', 'T'), '([.][0-9]{6})[0-9]+', '$1'), '([+-][0-9]{2})$', '$1:00'
@@ -42,7 +44,7 @@
 {#- A date in ISO 8601 ('2026-01-31').
     Result: date; null where the text is none: years are 0001 to 9999. The same on every engine. #}
 {% macro parse_date(text) -%}
-    case when {{ regexp_matches(text, '^' ~ _date_pattern() ~ '$') }} then try_cast({{ text }} as date) end
+    case when {{ regexp_matches(text, '^' ~ date_pattern() ~ '$') }} then try_cast({{ text }} as date) end
 {%- endmacro %}
 
 
