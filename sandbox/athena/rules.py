@@ -327,12 +327,12 @@ def _create_table_as(sql: str, start: int, results: str, enforced: bool) -> Plan
     place lies below the query's results, and in a workgroup that enforces its settings it may name none.
     """
     head = re.compile(
-        rf'create\s+table\s+(?:if\s+not\s+exists\s+)?(?:"?{CATALOG}"?\.)?"?(\w+)"?\."?(\w+)"?\s*', _FLAGS
+        rf'create\s+table\s+(?:if\s+not\s+exists\s+)?(?:"?{CATALOG}"?\.)?"?(\w+)"?\."?(\w+)"?', _FLAGS
     ).match(sql, start)
     if not head:
         raise RefusedError("Queries of this type are not supported")
     given, place = {}, head.end()
-    if properties := re.compile(r"with\s*(?=\()", _FLAGS).match(sql, place):
+    if properties := re.compile(r"\s*with\s*(?=\()", _FLAGS).match(sql, place):
         text, place = _inside(sql, properties.end())
         given = dict(_assignment(part) for part in _parts(text))
     query = sql[place:]

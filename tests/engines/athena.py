@@ -1,11 +1,11 @@
 """A small lake on the local Athena, and its twin: DuckDB over the same files of raw, copied out of the bucket."""
 
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -47,11 +47,9 @@ class World:
             "CUSTOMER_SNAPSHOT_DSN": database.snapshot_dsn,
             "DISNEY_API_URL": api.url,
         }
-        # A projection of two days: a scan asks S3 for each of them.
-        since = {"LAKE_SINCE": f"{datetime.now(UTC).date() - timedelta(days=1)}"}
-        self.environment = shared | athena.exports(engine) | since
+        self.environment = shared | athena.exports(engine) | {"LAKE_FORMATION_TAGS": "true"}
         self.twin_environment = shared | {"LAKE_URI": str(self.twin / "lake"), "VAULT_URI": str(self.twin / "vault")}
-        self.built = False
+        self.first_build: Any = None
 
     # ---------- the lake
 
@@ -103,6 +101,13 @@ class World:
     def dbt(self, *arguments: str, target: str = "athena", **variables: str) -> Any:
         """Run dbt on Athena in this process and return its result. Raises AssertionError with what failed."""
         return self._dbt([*arguments, "--target", target], self.environment | variables)
+
+    def printed(self, *arguments: str) -> str:
+        """What a command of dbt's prints."""
+        said = io.StringIO()
+        with redirect_stdout(said):
+            self.dbt(*arguments)
+        return said.getvalue()
 
     def as_the_dag(self, suffix: str = "", *arguments: str, **variables: str) -> None:
         """Build both layers as the DAGs do: `suffix` `_every_five_minutes`, or none for what is daily."""
