@@ -12,6 +12,7 @@ from typing import Any
 
 from moto import backends
 from moto.glue.responses import GlueResponse
+from moto.lakeformation.models import LakeFormationBackend
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -24,6 +25,7 @@ class Handler(MotoRequestHandler):
 
 def server(port: int) -> BaseWSGIServer:
     know_no_column_statistics()
+    let_tables_have_no_tags()
     list_modules_once()
     application = DomainDispatcherApplication(create_backend_app)
     return make_server("127.0.0.1", port, application, threaded=True, request_handler=Handler)
@@ -41,6 +43,19 @@ def know_no_column_statistics() -> None:
             f"delete_column_statistics_for_{kind}": {},
         }.items():
             setattr(GlueResponse, action, _always(answer))
+
+
+def let_tables_have_no_tags() -> None:
+    """Let Lake Formation say of what was never tagged that it has no tags. moto answers 500."""
+    tags = LakeFormationBackend.get_resource_lf_tags
+
+    def known(self: LakeFormationBackend, catalog_id: str, resource: dict[str, Any]) -> tuple[list, list, list]:
+        try:
+            return tags(self, catalog_id, resource)
+        except KeyError:
+            return [], [], []
+
+    LakeFormationBackend.get_resource_lf_tags = known
 
 
 def list_modules_once() -> None:

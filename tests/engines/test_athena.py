@@ -74,15 +74,12 @@ def test_the_first_build_is_green_as_a_user_types_it(world: World) -> None:
 
 
 def test_tables_have_their_lake_formation_tags(world: World) -> None:
-    tags = world.client("lakeformation").get_resource_lf_tags(
-        Resource={"Table": {"DatabaseName": "curated", "Name": "users"}}
-    )
-    assert {tag["TagKey"]: tag["TagValues"] for tag in tags["LFTagsOnTable"]} == {
-        "layer": ["curated"],
-        "pii": ["undeclared"],
-    }
-    columns = {column["Name"]: column["LFTags"][0]["TagValues"] for column in tags["LFTagsOnColumns"]}
-    assert columns["email"] == ["email"]
+    formation, users = world.client("lakeformation"), {"DatabaseName": "curated", "Name": "users"}
+    tags = formation.get_resource_lf_tags(Resource={"Table": users})["LFTagsOnTable"]
+    assert {tag["TagKey"]: tag["TagValues"] for tag in tags} == {"layer": ["curated"], "pii": ["undeclared"]}
+    columns = users | {"ColumnNames": ["email", "user_id", "batch_id"]}
+    found = formation.get_resource_lf_tags(Resource={"TableWithColumns": columns})["LFTagsOnColumns"]
+    assert {column["Name"]: column["LFTags"][0]["TagValues"] for column in found} == {"email": ["contact"], "user_id": ["identifier"]}
 
 
 def test_seeds_lie_where_every_reader_may_read(world: World) -> None:
