@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import airflow, cycle, disney, erasure, report, source, users
+from benchmarks import airflow, cycle, disney, engines, erasure, report, source, users
 from benchmarks.world import ROOT
 
 BENCHMARKS = {
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "cycle": cycle.run,
     "erasure": erasure.run,
     "airflow": airflow.run,
+    "engines": engines.run,
 }
 
 

@@ -129,7 +129,7 @@ def _environment(settings: Mapping[str, str], port: int) -> dict[str, str]:
         "PATH": os.pathsep.join([str(BIN), settings.get("PATH", os.defpath)]),
         "LAKE_URI": lake,
         "VAULT_URI": _absolute(settings.get("VAULT_URI") or "vault"),
-        "DUCKDB_PATH": _absolute(settings.get("DUCKDB_PATH") or f"{lake}/warehouse.duckdb"),
+        "DUCKDB_PATH": _absolute(settings.get("DUCKDB_PATH") or f"{where if '://' in lake else lake}/warehouse.duckdb"),
         "DOCS_URI": docs,
     }
     return {**ours, **settings, **resolved}

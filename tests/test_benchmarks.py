@@ -17,14 +17,17 @@ READERS = {
     "cycle": "| 2 | 1,200 |",
     "erasure": "copy by DuckDB",
     "airflow": "| the same in BashOperators |",
+    "engines": "refined, a later build | Redshift |",
 }
 
 
-AIRFLOW = pytest.param("airflow", marks=pytest.mark.xdist_group("airflow"))  # no two of them side by side
+GROUPS = {"airflow": "airflow", "engines": "athena"}  # no two Airflows, no two Trinos side by side
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", [*(name for name in READERS if name != "airflow"), AIRFLOW])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.xdist_group(GROUPS.get(name, name))) for name in READERS]
+)
 def test_a_quick_run_writes_its_table_between_its_markers(name: str, tmp_path: Path) -> None:
     output = tmp_path / "figures.md"
     output.write_text(f"before\n<!-- figures of {name}: begin -->\nold\n<!-- figures of {name}: end -->\nafter\n")

@@ -147,11 +147,16 @@ class Airflow:
 
 
 def start(
-    folder: Path, *, people: int = 500, schedule: str | None = EVERY, more: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    people: int = 500,
+    schedule: str | None = EVERY,
+    more: Mapping[str, str] | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Airflow:
-    """Start it with a project, DAGs and data of its own; the application writes only when it is let.
+    """Start it with a project, DAGs and data of its own; the application writes only when a test makes it.
 
-    `schedule` is that of the five-minute DAG, `more` are further DAG files by name.
+    `schedule` is that of the five-minute DAG, `more` are further DAG files by name, `settings` are added to its own.
     """
     project, dags = folder / "dbt_project", folder / "dags"
     shutil.copytree(ROOT / "dbt_project", project, ignore=shutil.ignore_patterns("target", "logs"))
@@ -168,6 +173,7 @@ def start(
         "SANDBOX_HOME": str(folder / ".sandbox"),
         "DBT_PROJECT_DIR": str(project),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        **(settings or {}),
     }
     airflow = Airflow(folder, environment)
     airflow.sandbox("airflow", "--people", str(people), "--per-day", "1", "--port", "0")
