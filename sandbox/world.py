@@ -22,6 +22,7 @@ API, WRITER = "disney-api", "customer-app"  # processes in the background
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     up = subparsers.add_parser("up", help="start PostgreSQL, its standby and the Disney API; create the table")
     up.add_argument("--people", type=int, default=20_000, help="how many people an empty table gets")
+    up.add_argument("--characters", type=int, default=9_800, help="how many the Disney API has when it starts")
     up.set_defaults(run=_up)
     schedule = subparsers.add_parser("airflow", help="start Airflow, and what its settings do not name of the world")
     schedule.add_argument("--people", type=int, default=20_000, help="how many people an empty table gets")
@@ -58,7 +59,7 @@ def new_masking_key(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _up(args: argparse.Namespace) -> int:
     prepare(args.people)
-    _start_api()
+    _start_api(args.characters)
     return _status(args)
 
 
@@ -146,8 +147,8 @@ def _api_url() -> str | None:
         return None
 
 
-def _start_api() -> str:
-    command = [sys.executable, "-m", "sandbox", API, "--change-every", "300"]
+def _start_api(count: int = 9_800) -> str:
+    command = [sys.executable, "-m", "sandbox", API, "--change-every", "300", "--characters", str(count)]
     if processes.log(API).exists():  # where it was, so that who knows its URL finds it again
         former = urlsplit(processes.log(API).read_text().partition("\n")[0]).port
         command += ["--port", str(former)] if former and postgres.is_free(former) else []

@@ -80,7 +80,7 @@ def bucket(aws: None) -> str:
 
 @dataclass(frozen=True)
 class LocalAthena:
-    """The one local Athena of a test run, and the environment of the commands that start and stop it."""
+    """The one local Athena of a test run, its log of statements, and the environment of the commands that know it."""
 
     engine: athena.Athena
     log: Path
@@ -98,6 +98,13 @@ def local_athena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAthe
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SANDBOX_HOME", str(home))
         athena.stop()
+
+
+@pytest.fixture
+def athena_server(local_athena: LocalAthena) -> athena.Athena:
+    """The local Athena with nothing in it."""
+    athena.empty(local_athena.engine)
+    return local_athena.engine
 
 
 @pytest.fixture(scope="session")

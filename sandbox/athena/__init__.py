@@ -129,6 +129,12 @@ def make_buckets(athena: Athena) -> None:
         s3.create_bucket(Bucket=bucket)
 
 
+def empty(athena: Athena) -> None:
+    """Take all that S3, Glue and the rest hold, and create the buckets again."""
+    _post(f"{athena.aws_url}/moto-api/reset", {})
+    make_buckets(athena)
+
+
 def inject(athena: Athena, *faults: Mapping[str, object]) -> None:
     """Let the statements that match a fault's pattern fail so many times (queries.Fault); none: as it was."""
     _post(f"{athena.api_url}/_sandbox/faults", list(faults))

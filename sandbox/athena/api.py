@@ -20,7 +20,9 @@ WORKGROUPS = (
     WorkGroup("dbt", "s3://athena-results/dbt/", enforced=True),
     WorkGroup("primary", "s3://athena-results/", enforced=False),
 )
-LONG_POLL = 20.0  # seconds for which GetQueryExecution waits for the end, so that a client's poll interval costs nothing
+LONG_POLL = (
+    20.0  # seconds for which GetQueryExecution waits for the end, so that a client's poll interval costs nothing
+)
 CATALOG = {"Name": "AwsDataCatalog", "Type": "GLUE", "Parameters": {"catalog-id": "123456789012"}}
 
 Answer = dict[str, Any]
@@ -98,7 +100,7 @@ def handler(api: Api) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True  # else each answer waits 40 ms for the client's acknowledgement of its headers
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
             if self.path == "/_sandbox/faults":
                 api.queries.faults = [Fault(**fault) for fault in body]
@@ -110,7 +112,11 @@ def handler(api: Api) -> type[BaseHTTPRequestHandler]:
             try:
                 return self._say(200, action(body))
             except RequestError as error:
-                refused = {"__type": "InvalidRequestException", "Message": str(error), "AthenaErrorCode": "INVALID_INPUT"}
+                refused = {
+                    "__type": "InvalidRequestException",
+                    "Message": str(error),
+                    "AthenaErrorCode": "INVALID_INPUT",
+                }
                 return self._say(400, refused)
 
         def _say(self, status: int, answer: Answer) -> None:

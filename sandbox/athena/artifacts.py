@@ -2,7 +2,7 @@
 
 `trino.lock` lists what is fetched, one file a line: its SHA-256, its size in bytes, its path in the repository. The
 first line is Trino's own archive, of which only the beginning is fetched, up to the end of its folder `lib/`: Trino's
-server is in no other artifact. A line with a path alone (`lib/...`) is a library that the plugins share with the server.
+server is in no other artifact. A line with a path alone (`lib/...`) is a library that plugins share with the server.
 
 The cache holds `lib/` (the server's class path) and `plugin/lakehouse/` (the connectors for Hive and Iceberg). Both
 appear whole or not at all. An interrupted download goes on where it stopped.
@@ -29,7 +29,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 VERSION = 476
 LOCK = Path(__file__).with_name("trino.lock")
 REPOSITORY = "https://repo1.maven.org/maven2"
-# What makes a folder of jars a plugin. The connector for Iceberg needs most of the one for Hive, so one folder has both.
+# What makes a folder of jars a plugin. Iceberg's connector needs most of Hive's, so one folder has both.
 PLUGINS = ("io.trino.plugin.hive.HivePlugin", "io.trino.plugin.iceberg.IcebergPlugin")
 SERVICES = "services.jar"
 CONNECTIONS = 8
@@ -157,7 +157,7 @@ def fetch(artifact: Artifact, folder: Path, repository: str, report: Report = la
         part.unlink()
         raise ArtifactError(
             f"{repository}/{artifact.path} is not the file that was tested: its SHA-256 is {found}, "
-            f"{artifact.sha256} was expected. Try again, or set MAVEN_REPOSITORY_URL to another mirror of Maven Central."
+            f"{artifact.sha256} was expected. Try again, or set MAVEN_REPOSITORY_URL to another mirror."
         )
     part.replace(whole)
     return whole
@@ -195,7 +195,7 @@ def _unreachable(url: str, error: requests.RequestException) -> str:
     why = f"answered {answer.status_code}" if answer is not None else f"could not be reached ({type(error).__name__})"
     return (
         f"{urlsplit(url).hostname} {why} when asked for {url}. The local Athena needs Trino's files once "
-        "(some 210 MB). Try again, which resumes the download, or set MAVEN_REPOSITORY_URL to a mirror of Maven Central."
+        "(some 210 MB). Try again: the download is resumed. Or set MAVEN_REPOSITORY_URL to a mirror of Maven Central."
     )
 
 

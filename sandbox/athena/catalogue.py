@@ -9,7 +9,16 @@ from sandbox.athena.rules import CreateDatabase, CreateExternalTable, CreateView
 
 Glue = Any  # boto3's client
 
-_KEPT = ("Name", "Owner", "TableType", "PartitionKeys", "Parameters", "StorageDescriptor", "ViewOriginalText", "ViewExpandedText")
+_KEPT = (
+    "Name",
+    "Owner",
+    "TableType",
+    "PartitionKeys",
+    "Parameters",
+    "StorageDescriptor",
+    "ViewOriginalText",
+    "ViewExpandedText",
+)
 
 
 def create_database(glue: Glue, plan: CreateDatabase) -> None:
@@ -33,7 +42,9 @@ def create_external_table(glue: Glue, plan: CreateExternalTable) -> None:
                 f"AlreadyExistsException(message:Table {plan.table['Name']} already exists.)"
             ) from None
     except glue.exceptions.EntityNotFoundException:
-        raise FailedError(f"FAILED: SemanticException [Error 10072]: Database does not exist: {plan.database}") from None
+        raise FailedError(
+            f"FAILED: SemanticException [Error 10072]: Database does not exist: {plan.database}"
+        ) from None
 
 
 def is_iceberg(glue: Glue, plan: SetProperties) -> bool:

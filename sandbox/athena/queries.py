@@ -90,7 +90,9 @@ class Queries:
         self._known: OrderedDict[str, Query] = OrderedDict()
         self._tokens: OrderedDict[str, Query] = OrderedDict()
 
-    def start(self, sql: str, *, catalog: str, schema: str, group: WorkGroup, output: str | None, token: str | None) -> Query:
+    def start(
+        self, sql: str, *, catalog: str, schema: str, group: WorkGroup, output: str | None, token: str | None
+    ) -> Query:
         """Begin a query, or find the one that the same token began. Raises RequestError."""
         results = group.results if group.enforced or not output else output
         query_id = str(uuid.uuid4())
@@ -282,4 +284,3 @@ ENGINE = {
     "SelectedEngineVersion": "Athena engine version 3",
     "EffectiveEngineVersion": "Athena engine version 3",
 }
-

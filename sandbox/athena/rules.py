@@ -122,6 +122,7 @@ _HIVE = re.compile(
     re.I,
 )
 _NAME = r"`?(\w+)`?\.`?(\w+)`?"
+_TRINO_NAME = rf'(?:"?{CATALOG}"?\.)?"?(\w+)"?\."?(\w+)"?'
 _STRING = r"'(?:[^']|'')*'"
 _END = r"\s*;?\s*"
 _FLAGS = re.I | re.S
@@ -152,7 +153,9 @@ def plan(sql: str, today: date, *, results: str, enforced: bool) -> Plan:
         return _vacuum(bare)
     if words[:2] == ["create", "table"]:
         return _create_table_as(sql, start, results, enforced)
-    if view := re.match(rf'create\s+(?:or\s+replace\s+)?view\s+"?(?:{CATALOG}"?\.)?"?(\w+)"?\."?(\w+)"?\s', bare, _FLAGS):
+    if view := re.match(
+        rf'create\s+(?:or\s+replace\s+)?view\s+"?(?:{CATALOG}"?\.)?"?(\w+)"?\."?(\w+)"?\s', bare, _FLAGS
+    ):
         return CreateView(without_semicolon(sql), view[1].lower(), view[2].lower())
     return Query(without_semicolon(sql))
 
@@ -326,9 +329,7 @@ def _create_table_as(sql: str, start: int, results: str, enforced: bool) -> Plan
     Athena chooses a table's kind by `table_type`, Trino by the catalogue. A table that is not Iceberg's and names no
     place lies below the query's results, and in a workgroup that enforces its settings it may name none.
     """
-    head = re.compile(
-        rf'create\s+table\s+(?:if\s+not\s+exists\s+)?(?:"?{CATALOG}"?\.)?"?(\w+)"?\."?(\w+)"?', _FLAGS
-    ).match(sql, start)
+    head = re.compile(rf"create\s+table\s+(?:if\s+not\s+exists\s+)?{_TRINO_NAME}", _FLAGS).match(sql, start)
     if not head:
         raise RefusedError("Queries of this type are not supported")
     given, place = {}, head.end()
@@ -348,13 +349,17 @@ def _create_table_as(sql: str, start: int, results: str, enforced: bool) -> Plan
         raise RefusedError("INVALID_TABLE_PROPERTY: an Iceberg table needs is_external = false and a location")
     if not iceberg and "external_location" in given and enforced:
         raise RefusedError(
-            "The Create Table As Select query failed because it was submitted with an 'external_location' property to an "
-            "Athena Workgroup that enforces a centralized output location for all queries. Please remove the "
+            "The Create Table As Select query failed because it was submitted with an 'external_location' property "
+            "to an Athena Workgroup that enforces a centralized output location for all queries. Please remove the "
             "'external_location' property and resubmit the query."
         )
     if not iceberg:
         given.setdefault("external_location", f"'{results}'")
-    written = [f"{known[name]} = {value.upper() if name == 'format' else value}" for name, value in given.items() if known[name]]
+    written = [
+        f"{known[name]} = {value.upper() if name == 'format' else value}"
+        for name, value in given.items()
+        if known[name]
+    ]
     if extra:
         written.append(f"extra_properties = {_map({name: value.strip(chr(39)) for name, value in extra.items()})}")
     catalog = CATALOG if iceberg else "hive"
@@ -421,7 +426,8 @@ def _alter(bare: str) -> Plan:
 
 def properties_set(plan: SetProperties) -> str:
     """The statement by which Trino sets properties of an Iceberg table; it takes those that it was told to allow."""
-    return f'alter table "{CATALOG}"."{plan.database}"."{plan.name}" set properties extra_properties = {_map(plan.properties)}'
+    table = f'"{CATALOG}"."{plan.database}"."{plan.name}"'
+    return f"alter table {table} set properties extra_properties = {_map(plan.properties)}"
 
 
 def _drop(bare: str) -> Plan:

@@ -67,6 +67,7 @@ HIVE = {
     "hive.non-managed-table-writes-enabled": "true",
     "hive.partition-projection-enabled": "true",
     "hive.collect-column-statistics-on-write": "false",
+    "hive.storage-format": "PARQUET",  # Athena's default for CREATE TABLE AS; Trino's is ORC
 }
 
 

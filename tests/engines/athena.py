@@ -18,9 +18,9 @@ from dbt.cli.main import dbtRunner
 
 from loaders.settings import Settings, from_environment
 from sandbox import athena, customer_app
-from sandbox.athena import Athena
 from sandbox.disney_api import DisneyApi
 from sandbox.postgres import Database
+from tests.conftest import LocalAthena
 from tests.engines import compare
 from tests.pipeline.product import Pipeline
 
@@ -34,8 +34,9 @@ AS_THE_DAG = ("--indirect-selection", "buildable", "--exclude-resource-type", "u
 class World:
     """A lake in the local Athena's buckets, filled by the loaders, and `twin`: the folder in which DuckDB builds it."""
 
-    def __init__(self, folder: Path, engine: Athena, database: Database, api: DisneyApi) -> None:
-        self.folder, self.engine, self.database, self.api = folder, engine, database, api
+    def __init__(self, folder: Path, local: LocalAthena, database: Database, api: DisneyApi) -> None:
+        self.folder, self.engine, self.log = folder, local.engine, local.log
+        self.database, self.api = database, api
         self.twin = folder / "twin"
         shared = {
             "PATH": os.environ["PATH"],
@@ -47,7 +48,7 @@ class World:
             "CUSTOMER_SNAPSHOT_DSN": database.snapshot_dsn,
             "DISNEY_API_URL": api.url,
         }
-        self.environment = shared | athena.exports(engine) | {"LAKE_FORMATION_TAGS": "true"}
+        self.environment = shared | athena.exports(local.engine) | {"LAKE_FORMATION_TAGS": "true"}
         self.twin_environment = shared | {"LAKE_URI": str(self.twin / "lake"), "VAULT_URI": str(self.twin / "vault")}
         self.first_build: Any = None
 
@@ -94,7 +95,7 @@ class World:
 
     def statements(self) -> list[dict[str, Any]]:
         """What Athena ran, in the order of the ends."""
-        return [json.loads(line) for line in athena.log().read_text().splitlines()]
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
 
     # ---------- dbt
 
@@ -115,7 +116,7 @@ class World:
             self.dbt("build", "--selector", f"{selector}{suffix}", *AS_THE_DAG, *arguments, **variables)
 
     def build_twin(self, *arguments: str) -> None:
-        """Copy raw and the vault out of the buckets, and let DuckDB build all layers of them; its tests ran on Athena."""
+        """Copy raw and the vault out of the buckets, and let DuckDB build all layers of them."""
         for bucket, prefix in (("lake", "raw/"), ("vault", "")):
             _mirror(self.objects(bucket, prefix), self.twin / bucket, prefix)
         self._dbt(

@@ -36,7 +36,9 @@ def decoded(content: bytes) -> bytes:
         return content + _avro(content)
     if content.startswith(PUFFIN):
         frames = [match.start() for match in re.finditer(re.escape(ZSTD_FRAME), content)]
-        return content + b"".join(zstandard.ZstdDecompressor().decompressobj().decompress(content[at:]) for at in frames)
+        return content + b"".join(
+            zstandard.ZstdDecompressor().decompressobj().decompress(content[at:]) for at in frames
+        )
     if content[:2] == b"\x1f\x8b":
         return zlib.decompress(content, 31)
     return content

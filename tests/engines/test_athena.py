@@ -10,21 +10,24 @@ import re
 import string
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from trino.exceptions import TrinoQueryError
 
 from loaders.compaction import compact
 from loaders.retention import retain
 from sandbox import athena, cost_export, customer_app, postgres
 from sandbox.characters import characters
 from sandbox.disney_api import DisneyApi
+from tests.conftest import LocalAthena
 from tests.dbt.test_stream import deliver, lines, rows_of, transform  # noqa: F401 - a fixture
 from tests.engines import iceberg_files
-from tests.engines.athena import CHARACTERS, PEOPLE, ROOT, World
+from tests.engines.athena import CHARACTERS, LAYERS, PEOPLE, World
 
 pytestmark = [pytest.mark.xdist_group("athena"), pytest.mark.timeout(900)]
 
@@ -35,27 +38,26 @@ COLUMNS = "nome, email, cpf, telefone, data_nascimento, cep, cidade, uf, renda_m
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, servers: postgres.Servers) -> Iterator[World]:
-    """A small lake that is built, its Lake Formation tags set up as the project's own run-operation says."""
+def world(
+    tmp_path_factory: pytest.TempPathFactory, servers: postgres.Servers, local_athena: LocalAthena
+) -> Iterator[World]:
+    """A small lake that is built as a user types it, its Lake Formation tags set up as the project itself says."""
     folder = tmp_path_factory.mktemp("athena")
+    athena.empty(local_athena.engine)
     database = postgres.create_database(servers, "athena")
     customer_app.create_table(database.app_dsn)
     customer_app.seed_people(database.app_dsn, PEOPLE, seed=1)
     cost_export.deliver(folder / "delivered", datetime.now(UTC).date(), ended=False)
-    with pytest.MonkeyPatch.context() as patch, DisneyApi(records=characters()[:CHARACTERS]) as api:
-        patch.setenv("SANDBOX_HOME", str(folder / "sandbox"))
-        try:
-            world = World(folder, athena.start(), database, api)
-            for path in (folder / "delivered").rglob("*.parquet"):
-                world.put(path, str(path.relative_to(folder / "delivered")))
-            for command in ("key", "users", "disney"):
-                world.loaders(command)
-            create_lake_formation_tags(world)
-            world.dbt("run-operation", "create_raw_tables")
-            world.first_build = world.dbt("build")  # as a user types it
-            yield world
-        finally:
-            athena.stop()
+    with DisneyApi(records=characters(CHARACTERS)) as api:
+        world = World(folder, local_athena, database, api)
+        for path in (folder / "delivered").rglob("*.parquet"):
+            world.put(path, str(path.relative_to(folder / "delivered")))
+        for command in ("key", "users", "disney"):
+            world.loaders(command)
+        create_lake_formation_tags(world)
+        world.dbt("run-operation", "create_raw_tables")
+        world.first_build = world.dbt("build")
+        yield world
 
 
 def create_lake_formation_tags(world: World) -> None:
@@ -79,7 +81,10 @@ def test_tables_have_their_lake_formation_tags(world: World) -> None:
     assert {tag["TagKey"]: tag["TagValues"] for tag in tags} == {"layer": ["curated"], "pii": ["undeclared"]}
     columns = users | {"ColumnNames": ["email", "user_id", "batch_id"]}
     found = formation.get_resource_lf_tags(Resource={"TableWithColumns": columns})["LFTagsOnColumns"]
-    assert {column["Name"]: column["LFTags"][0]["TagValues"] for column in found} == {"email": ["contact"], "user_id": ["identifier"]}
+    assert {column["Name"]: column["LFTags"][0]["TagValues"] for column in found} == {
+        "email": ["email"],
+        "user_id": ["identifier"],
+    }
 
 
 def test_seeds_lie_where_every_reader_may_read(world: World) -> None:
@@ -177,10 +182,11 @@ def test_an_erasure_with_forget_leaves_no_value_in_any_file(world: World) -> Non
         world.loaders("erase", "--user-id", str(user_id))
     world.as_the_dag("", *DAILY)
     more_runs = {name: f"ICEBERG_{name.upper()}_MORE_RUNS_NEEDED" for name in ("optimize", "vacuum")}
-    athena.inject(
-        world.engine,
-        *({"pattern": rf"\b{name}\b.*\busers\b", "error": f"{error}: run it again", "times": 2} for name, error in more_runs.items()),
-    )
+    faults = [
+        {"pattern": rf"\b{name}\b.*\busers\b", "error": f"{error}: run it again", "times": 2}
+        for name, error in more_runs.items()
+    ]
+    athena.inject(world.engine, *faults)
     before = len(world.statements())
     world.dbt("run-operation", "maintain_tables", "--args", "forget: true")
     failed = [statement["reason"].split(":")[0] for statement in world.statements()[before:] if statement["reason"]]
@@ -204,43 +210,38 @@ def test_docs_know_every_relation_and_its_columns(world: World) -> None:
     world.dbt("docs", "generate", *DAILY)
     catalog = json.loads((world.folder / "target-athena/catalog.json").read_text())
     assert catalog["errors"] is None
-    found = {(node["metadata"]["schema"], node["metadata"]["name"]): node["columns"] for node in catalog["nodes"].values()}
-    for layer in ("staging", "curated", "refined"):
-        for name in world.relations(layer):
-            described = [column for column, _ in world.query(f'select column_name, 1 from information_schema.columns where table_schema = \'{layer}\' and table_name = \'{name}\'')]
-            assert sorted(found[layer, name]) == sorted(described)
+    nodes = {(node["metadata"]["schema"], node["metadata"]["name"]): node for node in catalog["nodes"].values()}
+    for layer in LAYERS:
+        columns = "select table_name, array_agg(column_name) from information_schema.columns"
+        for name, expected in world.query(f"{columns} where table_schema = '{layer}' group by table_name"):
+            assert sorted(nodes[layer, name]["columns"]) == sorted(expected)
 
 
 def test_a_developer_builds_in_schemas_of_their_own(world: World) -> None:
     world.dbt("run", "--select", "+characters", target="athena_dev")
     assert world.relations("ana_curated") == ["characters"]
-    both = [world.query(f"select count(*), min(name), max(record_hash) from {schema}.characters where not is_removed") for schema in ("ana_curated", "curated")]
-    assert both[0] == both[1]
+    current = "select count(*), min(name), max(record_hash) from {}.characters where not is_removed"
+    assert world.query(current.format("ana_curated")) == world.query(current.format("curated"))
 
 
-class reading:  # noqa: N801
-    """Asks the engine for POSITIONS again and again in a thread; `with` gives the list of its answers.
+@contextmanager
+def reading(world: World) -> Iterator[list[tuple[Any, ...]]]:
+    """Ask the engine for POSITIONS again and again in a thread; gives the list of its answers.
 
     A query may fail while its files are replaced, as on S3; what it answers must be right.
     """
+    answers: list[tuple[Any, ...]] = []
+    done = threading.Event()
 
-    def __init__(self, world: World) -> None:
-        self.world, self.answers, self.done = world, [], threading.Event()
-        self.thread = threading.Thread(target=self.run)
+    def ask() -> None:
+        while not done.is_set():
+            with suppress(TrinoQueryError):
+                answers.extend(world.query(POSITIONS))
 
-    def run(self) -> None:
-        import trino
-
-        while not self.done.is_set():
-            try:
-                self.answers += self.world.query(POSITIONS)
-            except trino.exceptions.TrinoQueryError:
-                continue
-
-    def __enter__(self) -> list[tuple[Any, ...]]:
-        self.thread.start()
-        return self.answers
-
-    def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self.thread.join()
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        done.set()
+        thread.join()

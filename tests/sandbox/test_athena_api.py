@@ -52,7 +52,9 @@ def run(client: Any) -> Run:
 
     def call(sql: str, group: str = "dbt", **fields: Any) -> dict[str, Any]:
         context = {"Catalog": "awsdatacatalog", "Database": SCHEMA}
-        started = client.start_query_execution(QueryString=sql, WorkGroup=group, QueryExecutionContext=context, **fields)
+        started = client.start_query_execution(
+            QueryString=sql, WorkGroup=group, QueryExecutionContext=context, **fields
+        )
         return client.get_query_execution(QueryExecutionId=started["QueryExecutionId"])["QueryExecution"]
 
     call(f"create schema if not exists `{SCHEMA}`")
@@ -89,7 +91,9 @@ def iceberg(name: str, query: str, place: str | None = None) -> str:
 def test_the_command_prints_the_settings_and_a_second_call_the_same(local_athena: LocalAthena) -> None:
     command = [sys.executable, "-m", "sandbox"]
     told = [
-        subprocess.run([*command, name], env=local_athena.environment, capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [*command, name], env=local_athena.environment, capture_output=True, text=True, check=True
+        ).stdout
         for name in ("athena", "athena", "env")
     ]
     exported = [line for line in told[0].splitlines() if line.startswith("export ")]
@@ -101,7 +105,8 @@ def test_the_command_prints_the_settings_and_a_second_call_the_same(local_athena
 def test_cells_are_text_and_types_are_named(client: Any, run: Run) -> None:
     execution = run(
         "select 1 as a, cast(null as varchar) as b, '' as c, 1.50 as d, 1e10 as e, true as f, "
-        "timestamp '2026-01-01 00:00:00.123456' as g, array['x', null] as h, map(array['k'], array[1]) as i, x'0aff' as j"
+        "timestamp '2026-01-01 00:00:00.123456' as g, array['x', null] as h, "
+        "map(array['k'], array[1]) as i, x'0aff' as j"
     )
     found = client.get_query_results(QueryExecutionId=succeeded(execution)["QueryExecutionId"])["ResultSet"]
     head, row = ([cell.get("VarCharValue") for cell in line["Data"]] for line in found["Rows"])
@@ -134,7 +139,10 @@ def test_rows_that_were_written_are_counted(client: Any, run: Run) -> None:
     ("sql", "reason"),
     [
         ("select no_such from (values 1) as t (a)", "COLUMN_NOT_FOUND: line 1:8: Column 'no_such' cannot be resolved"),
-        (f"select * from {SCHEMA}.none", f"TABLE_NOT_FOUND: line 1:15: Table 'awsdatacatalog.{SCHEMA}.none' does not exist"),
+        (
+            f"select * from {SCHEMA}.none",
+            f"TABLE_NOT_FOUND: line 1:15: Table 'awsdatacatalog.{SCHEMA}.none' does not exist",
+        ),
         ("select 1 / 0", "DIVISION_BY_ZERO: Division by zero"),
     ],
 )
@@ -144,7 +152,7 @@ def test_a_failure_says_why(client: Any, run: Run, sql: str, reason: str) -> Non
     assert (status["State"], status["StateChangeReason"]) == ("FAILED", reason)
     assert status["AthenaError"]["ErrorCategory"] == 2
     assert status["AthenaError"]["ErrorMessage"] == reason
-    with pytest.raises(ClientError, match="Query did not finish successfully. Final query state: FAILED"):
+    with pytest.raises(ClientError, match=r"did not finish successfully\. Final query state: FAILED"):
         client.get_query_results(QueryExecutionId=execution["QueryExecutionId"])
 
 
@@ -196,14 +204,17 @@ def test_a_table_is_renamed_and_dropped(run: Run, rows: Callable[[str], list[Any
 
 def test_what_exists_is_made_again_only_leniently(run: Run) -> None:
     assert "already exists" in run(f"create database `{SCHEMA}`")["Status"]["StateChangeReason"]
-    table = f"external table {{}} `{SCHEMA}`.`outside` (a int) stored as parquet location 's3://lake/api-tests/outside/'"
+    table = (
+        f"external table {{}} `{SCHEMA}`.`outside` (a int) stored as parquet location 's3://lake/api-tests/outside/'"
+    )
     succeeded(run(f"create {table.format('if not exists')}"))
     succeeded(run(f"create {table.format('if not exists')}"))
     assert "already exists" in run(f"create {table.format('')}")["Status"]["StateChangeReason"]
 
 
 def test_a_query_can_be_stopped(client: Any) -> None:
-    slow = "select count(*) from unnest(sequence(1, 9000)) as a (x), unnest(sequence(1, 9000)) as b (y), unnest(sequence(1, 99)) as c (z)"
+    many = "unnest(sequence(1, 9000))"
+    slow = f"select count(*) from {many} as a (x), {many} as b (y), {many} as c (z) where sin(x * y * z) > 2"
     query_id = client.start_query_execution(QueryString=slow, WorkGroup="dbt")["QueryExecutionId"]
     running = client.batch_get_query_execution(QueryExecutionIds=[query_id, "none"])
     assert running["QueryExecutions"][0]["Status"]["State"] == "RUNNING"
@@ -221,7 +232,9 @@ def test_a_token_begins_a_query_once(client: Any) -> None:
     token = str(uuid.uuid4())
 
     def begin(sql: str) -> str:
-        return client.start_query_execution(QueryString=sql, WorkGroup="dbt", ClientRequestToken=token)["QueryExecutionId"]
+        return client.start_query_execution(QueryString=sql, WorkGroup="dbt", ClientRequestToken=token)[
+            "QueryExecutionId"
+        ]
 
     assert begin("select 1") == begin("select 1")
     with pytest.raises(ClientError, match="Idempotent parameters do not match"):
@@ -245,7 +258,7 @@ def test_workgroups_and_catalogues(client: Any) -> None:
         (lambda c: c.get_data_catalog(Name="none"), "DataCatalog none was not found"),
         (lambda c: c.get_query_execution(QueryExecutionId="none"), "QueryExecution none was not found"),
         (lambda c: c.start_query_execution(QueryString="select 1", WorkGroup="none"), "WorkGroup none is not found"),
-        (lambda c: c.start_query_execution(QueryString="drop table \"a\".\"b\"", WorkGroup="dbt"), "no viable alternative"),
+        (lambda c: c.start_query_execution(QueryString='drop table "a"."b"', WorkGroup="dbt"), "no viable alternative"),
         (lambda c: c.start_query_execution(QueryString=f"select '{'x' * 262_144}'", WorkGroup="dbt"), "262144"),
     ],
 )

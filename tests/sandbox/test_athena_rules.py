@@ -1,4 +1,4 @@
-"""The rules of the local Athena: what is given to Trino or Glue for a statement, and what is refused. No engine runs."""
+"""The local Athena's rules: what Trino or Glue gets for a statement, and what is refused. No engine runs."""
 
 from datetime import date
 
@@ -112,7 +112,8 @@ def test_a_seeds_csv_has_the_serde_that_it_names() -> None:
 
 def test_a_projection_by_months_names_them() -> None:
     found = plan(
-        "create external table s.t (a int) partitioned by (m string) stored as parquet location 's3://b/' tblproperties ("
+        "create external table s.t (a int) partitioned by (m string) stored as parquet location 's3://b/' "
+        "tblproperties ("
         "'projection.m.type' = 'date', 'projection.m.format' = 'yyyy-MM', 'projection.m.range' = '2025-11,NOW')"
     )
     assert found.table["Parameters"] == {
@@ -132,7 +133,7 @@ def test_a_projection_by_months_names_them() -> None:
         "create external table s.t (a) location 's3://b/'",
         "create external table s.t (a int) location 's3://b/' tblproperties (a = 'b')",
         'create database "s"',
-        'alter table "s"."t" set tblproperties (\'a\' = \'b\')',
+        "alter table \"s\".\"t\" set tblproperties ('a' = 'b')",
         'drop table "s"."t"',
     ],
 )
@@ -146,7 +147,8 @@ def re_worded(message: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "sql", ["msck repair table s.t", "show tables", "describe t", "drop database s", "alter table s.t add columns (a int)"]
+    "sql",
+    ["msck repair table s.t", "show tables", "describe t", "drop database s", "alter table s.t add columns (a int)"],
 )
 def test_what_no_rule_is_for_is_refused_in_its_own_name(sql: str) -> None:
     assert refused(sql).startswith("the local Athena has no rule for")
@@ -187,16 +189,37 @@ def test_an_iceberg_table_keeps_its_query_and_its_comment() -> None:
     head, body = found.sql[: -len(BODY)], found.sql[-len(BODY) :]
     assert body == BODY
     assert head.split() == (
-        """/* dbt */ create table "awsdatacatalog"."curated"."users" with (location = 's3://lake/tables/users/x',
-        partitioning = ARRAY['bucket(id, 8)', 'day(a)'], format = 'PARQUET',
-        extra_properties = map(array['vacuum_max_snapshot_age_seconds'], array['60']))""".split()
+        [
+            "/*",
+            "dbt",
+            "*/",
+            "create",
+            "table",
+            '"awsdatacatalog"."curated"."users"',
+            "with",
+            "(location",
+            "=",
+            "'s3://lake/tables/users/x',",
+            "partitioning",
+            "=",
+            "ARRAY['bucket(id,",
+            "8)',",
+            "'day(a)'],",
+            "format",
+            "=",
+            "'PARQUET',",
+            "extra_properties",
+            "=",
+            "map(array['vacuum_max_snapshot_age_seconds'],",
+            "array['60']))",
+        ]
     )
 
 
 def test_another_table_lies_below_the_results_of_its_workgroup() -> None:
     found = plan(f"create table s.t with (table_type='hive', is_external=true, format='parquet'){BODY}")
     assert found.sql == (
-        f"create table \"hive\".\"s\".\"t\" with (format = 'PARQUET', external_location = '{RESULTS}'){BODY}"
+        f'create table "hive"."s"."t" with (format = \'PARQUET\', external_location = \'{RESULTS}\'){BODY}'
     )
     assert plan(f"create table s.t{BODY}").sql == (
         f'create table "hive"."s"."t" with (external_location = \'{RESULTS}\'){BODY}'
@@ -206,7 +229,9 @@ def test_another_table_lies_below_the_results_of_its_workgroup() -> None:
 def test_a_place_of_its_own_is_for_workgroups_that_do_not_enforce_theirs() -> None:
     sql = f"create table s.t with (external_location='s3://b/t/'){BODY}"
     assert "enforces a centralized output location" in refused(sql)
-    assert plan(sql, enforced=False).sql == f'create table "hive"."s"."t" with (external_location = \'s3://b/t/\'){BODY}'
+    assert (
+        plan(sql, enforced=False).sql == f'create table "hive"."s"."t" with (external_location = \'s3://b/t/\'){BODY}'
+    )
 
 
 @pytest.mark.parametrize(
@@ -257,6 +282,8 @@ def test_vacuum_keeps_snapshots_for_as_long_as_the_table_says() -> None:
     assert ages({"vacuum_max_snapshot_age_seconds": "1"})[0] == "expire_snapshots(retention_threshold => '1s')"
 
 
-@pytest.mark.parametrize("sql", ["optimize t", "optimize t rewrite data using sort", "vacuum", "vacuum t full", "vacuum a b"])
+@pytest.mark.parametrize(
+    "sql", ["optimize t", "optimize t rewrite data using sort", "vacuum", "vacuum t full", "vacuum a b"]
+)
 def test_other_forms_of_optimize_and_vacuum_are_refused(sql: str) -> None:
     assert "mismatched input" in refused(sql)
