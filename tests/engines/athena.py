@@ -50,7 +50,8 @@ class World:
         }
         self.environment = shared | athena.exports(local.engine) | {"LAKE_FORMATION_TAGS": "true"}
         self.twin_environment = shared | {"LAKE_URI": str(self.twin / "lake"), "VAULT_URI": str(self.twin / "vault")}
-        self.first_build: Any = None
+        self.first_build: Any = None  # dbt's result
+        self.erased_values: list[str] = []
 
     # ---------- the lake
 

@@ -6,9 +6,11 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import boto3
+import psutil
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -100,6 +102,16 @@ def test_the_command_prints_the_settings_and_a_second_call_the_same(local_athena
     assert exported == [f"export {name}={value}" for name, value in athena.exports(local_athena.engine).items()]
     assert told[0] == told[1]
     assert told[2].splitlines() == exported
+
+
+def test_all_of_it_listens_on_loopback_alone_and_its_java_is_the_environments(local_athena: LocalAthena) -> None:
+    engine = local_athena.engine
+    listening = [found for found in psutil.net_connections("tcp") if found.status == psutil.CONN_LISTEN]
+    pids = {found.pid for found in listening if found.laddr.port in (engine.aws, engine.trino, engine.api)}
+    assert len(pids) == 3
+    assert {found.laddr.ip for found in listening if found.pid in pids} <= {"127.0.0.1", "::ffff:127.0.0.1"}
+    [java] = [program for pid in pids if Path(program := psutil.Process(pid).exe()).name == "java"]
+    assert Path(java).is_relative_to(sys.prefix)
 
 
 def test_cells_are_text_and_types_are_named(client: Any, run: Run) -> None:
