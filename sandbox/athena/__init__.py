@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import boto3
+from botocore.config import Config
 
 from sandbox import home, postgres, processes
 from sandbox.athena import artifacts, trino
@@ -24,6 +26,7 @@ AWS, TRINO, API = "athena-aws", "athena-trino", "athena-api"  # processes in the
 BUCKETS = ("lake", "vault", "athena-results")
 PATIENCE = 180  # seconds
 REGION = "us-east-1"
+MADE_UP = ("made-up", "made-up")  # an access key's id, and its secret
 
 
 class AthenaError(RuntimeError):
@@ -96,8 +99,7 @@ def exports(athena: Athena) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": athena.aws_url,
         "AWS_ENDPOINT_URL_ATHENA": athena.api_url,
-        "AWS_ACCESS_KEY_ID": "made-up",
-        "AWS_SECRET_ACCESS_KEY": "made-up",
+        **dict(zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), MADE_UP, strict=True)),
         "AWS_SESSION_TOKEN": "made-up",  # an earlier one would belong to other keys
         "AWS_DEFAULT_REGION": REGION,
         "AWS_REGION": REGION,
@@ -118,15 +120,15 @@ def first_day(today: date) -> date:
 
 def make_buckets(athena: Athena) -> None:
     """Create the buckets that are not there."""
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=athena.aws_url,
-        region_name=REGION,
-        aws_access_key_id="made-up",
-        aws_secret_access_key="made-up",
-    )
+    s3 = client("s3", athena.aws_url)
     for bucket in BUCKETS:
         s3.create_bucket(Bucket=bucket)
+
+
+def client(service: str, url: str) -> Any:
+    """boto3's client of one of the servers, by made-up credentials and whatever else the environment says."""
+    session = boto3.Session(*MADE_UP, region_name=REGION)
+    return session.client(service, endpoint_url=url, config=Config(retries={"total_max_attempts": 1}))
 
 
 def empty(athena: Athena) -> None:

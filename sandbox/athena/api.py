@@ -11,8 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import boto3
-
+from sandbox.athena import client
 from sandbox.athena.queries import ENGINE, MAX_PAGE, Fault, Queries, RequestError, WorkGroup, execution, page
 
 # As the shipped stack has it (infra/stacks/query.yaml): dbt's workgroup enforces where results go.
@@ -134,8 +133,7 @@ def handler(api: Api) -> type[BaseHTTPRequestHandler]:
 
 
 def serve(port: int, trino_port: int, aws_url: str, log: Path) -> ThreadingHTTPServer:
-    credentials = {"aws_access_key_id": "made-up", "aws_secret_access_key": "made-up"}
-    glue = boto3.client("glue", endpoint_url=aws_url, region_name="us-east-1", **credentials)
+    glue = client("glue", aws_url)
     return ThreadingHTTPServer(("127.0.0.1", port), handler(Api(Queries(trino_port, glue, WORKGROUPS, log))))
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import boto3
 import duckdb
 import trino
 from dbt.adapters.duckdb.connections import DuckDBConnectionManager
@@ -70,13 +69,7 @@ class World:
 
     def client(self, service: str) -> Any:
         """boto3's client of moto below."""
-        return boto3.client(
-            service,
-            endpoint_url=self.engine.aws_url,
-            region_name=athena.REGION,
-            aws_access_key_id="made-up",
-            aws_secret_access_key="made-up",
-        )
+        return athena.client(service, self.engine.aws_url)
 
     def put(self, path: Path, key: str) -> None:
         """Let a file arrive in the lake's bucket."""

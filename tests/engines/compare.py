@@ -1,4 +1,4 @@
-"""Whether two engines hold the same rows, and where they do not: every value, by its meaning and not by its Python type."""
+"""Whether two engines hold the same rows, and where they do not, by what values mean and not by their Python types."""
 
 import struct
 from collections import Counter
@@ -18,7 +18,7 @@ class Relation(NamedTuple):
 
 
 def relation(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Relation:
-    """The rows that a cursor gave, whatever the order of its columns. Raises TypeError for a value of an unknown type."""
+    """The rows that a cursor gave, whatever the order of its columns. Raises TypeError for an unknown type."""
     order = sorted(range(len(columns)), key=lambda place: columns[place])
     return Relation(
         tuple(columns[place] for place in order),

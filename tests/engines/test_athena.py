@@ -149,7 +149,7 @@ def test_nothing_new_writes_nothing(world: World) -> None:
 
 
 def test_truncate_resnapshot_rotation_and_erasure_in_the_daily_run(world: World) -> None:
-    """Raw is compacted before the build, as the DAG does, and while the engine reads it; afterwards retention removes."""
+    """Raw is compacted before the build, as the DAG does, and while the engine reads it; then retention removes files."""
     with psycopg.connect(world.database.app_dsn, autocommit=True) as app:
         erased = app.execute(f"SELECT id, email, cpf FROM usuarios WHERE id <= {PEOPLE} LIMIT 2").fetchall()
         app.execute("TRUNCATE usuarios")
@@ -218,7 +218,7 @@ def test_docs_know_every_relation_and_its_columns(world: World) -> None:
 def test_a_developer_builds_in_schemas_of_their_own(world: World) -> None:
     world.dbt("run", "--select", "+characters", target="athena_dev")
     assert world.relations("ana_curated") == ["characters"]
-    current = "select count(*), min(name), max(record_hash) from {}.characters where not is_removed"
+    current = "select count(*), min(name), max(record_hash) from {}.characters where removed_at is null"
     assert world.query(current.format("ana_curated")) == world.query(current.format("curated"))
 
 

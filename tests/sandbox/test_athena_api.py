@@ -9,10 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import psutil
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from sandbox import athena
@@ -25,24 +23,13 @@ SCHEMA = "api_tests"
 
 @pytest.fixture(scope="module")
 def client(local_athena: LocalAthena) -> Any:
-    """boto3's client, as dbt-athena makes it: by the settings alone."""
-    return _client(local_athena, "athena", local_athena.engine.api_url)
-
-
-def _client(local: LocalAthena, service: str, url: str) -> Any:
-    return boto3.client(
-        service,
-        endpoint_url=url,
-        region_name=athena.REGION,
-        aws_access_key_id="made-up",
-        aws_secret_access_key="made-up",
-        config=Config(retries={"total_max_attempts": 1}),
-    )
+    """boto3's client of Athena's API."""
+    return athena.client("athena", local_athena.engine.api_url)
 
 
 @pytest.fixture(scope="module")
 def glue(local_athena: LocalAthena) -> Any:
-    return _client(local_athena, "glue", local_athena.engine.aws_url)
+    return athena.client("glue", local_athena.engine.aws_url)
 
 
 Run = Callable[..., dict[str, Any]]
