@@ -91,13 +91,15 @@ class LocalAthena:
 def local_athena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAthena]:
     """Athena over Trino, S3 and Glue, for all tests of the xdist group `athena`: they share what it holds."""
     home = tmp_path_factory.mktemp("athena-sandbox")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SANDBOX_HOME", str(home))
-        engine, log, environment = athena.start(), athena.log(), dict(os.environ)
-    yield LocalAthena(engine, log, environment)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SANDBOX_HOME", str(home))
-        athena.stop()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SANDBOX_HOME", str(home))
+            local = LocalAthena(athena.start(), athena.log(), dict(os.environ))
+        yield local
+    finally:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SANDBOX_HOME", str(home))
+            athena.stop()
 
 
 @pytest.fixture

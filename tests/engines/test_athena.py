@@ -149,7 +149,7 @@ def test_nothing_new_writes_nothing(world: World) -> None:
 
 
 def test_truncate_resnapshot_rotation_and_erasure_in_the_daily_run(world: World) -> None:
-    """Raw is compacted before the build, as the DAG does, and while the engine reads it; then retention removes files."""
+    """Raw is compacted before the build, as the DAG does, here while the engine reads it; then files are retired."""
     with psycopg.connect(world.database.app_dsn, autocommit=True) as app:
         erased = app.execute(f"SELECT id, email, cpf FROM usuarios WHERE id <= {PEOPLE} LIMIT 2").fetchall()
         app.execute("TRUNCATE usuarios")
