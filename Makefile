@@ -48,8 +48,12 @@ up: $(READY)  ## Start the sandbox's servers and keep them running
 airflow: $(READY)  ## Start Airflow on loopback: the five-minute DAG over the sandbox, with the application writing
 	@$(PYTHON) -m sandbox airflow
 
+.PHONY: athena
+athena: $(READY)  ## Start Athena on loopback (its API over Trino, S3 and Glue) and print what to export
+	@$(PYTHON) -m sandbox athena
+
 .PHONY: down
-down: $(READY)  ## Stop the sandbox's servers, and Airflow
+down: $(READY)  ## Stop the sandbox's servers, Athena and Airflow
 	@$(PYTHON) -m sandbox down
 
 .PHONY: mwaa

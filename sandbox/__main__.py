@@ -8,7 +8,8 @@ import argparse
 import logging
 import sys
 
-from sandbox import airflow, cost_export, customer_app, demo, disney_api, postgres, world
+from sandbox import airflow, athena, cost_export, customer_app, demo, disney_api, postgres, world
+from sandbox.athena.artifacts import ArtifactError
 
 MODULES = (world, demo, customer_app, disney_api, cost_export)
 
@@ -22,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:
         return args.run(args) or 0
-    except (postgres.PostgresError, airflow.AirflowError) as error:
+    except (postgres.PostgresError, airflow.AirflowError, athena.AthenaError, ArtifactError) as error:
         raise SystemExit(str(error)) from None
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sandbox import airflow, customer_app, home, postgres, processes
+from sandbox import airflow, athena, customer_app, home, postgres, processes
 
 API, WRITER = "disney-api", "customer-app"  # processes in the background
 
@@ -22,13 +22,16 @@ API, WRITER = "disney-api", "customer-app"  # processes in the background
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     up = subparsers.add_parser("up", help="start PostgreSQL, its standby and the Disney API; create the table")
     up.add_argument("--people", type=int, default=20_000, help="how many people an empty table gets")
+    up.add_argument("--characters", type=int, default=9_800, help="how many the Disney API has when it starts")
     up.set_defaults(run=_up)
     schedule = subparsers.add_parser("airflow", help="start Airflow, and what its settings do not name of the world")
     schedule.add_argument("--people", type=int, default=20_000, help="how many people an empty table gets")
     schedule.add_argument("--per-day", type=float, default=150_000, help="changes that the application writes a day")
     schedule.add_argument("--port", type=int, default=8080, help="on 127.0.0.1, or any other where it is taken")
     schedule.set_defaults(run=_airflow)
-    down = subparsers.add_parser("down", help="stop all of it; PostgreSQL's and Airflow's data stay")
+    engine = subparsers.add_parser("athena", help="start Athena's API over Trino, S3 and Glue; print what to export")
+    engine.set_defaults(run=_athena)
+    down = subparsers.add_parser("down", help="stop all of it; PostgreSQL's and Airflow's data stay, Athena's are gone")
     down.set_defaults(run=_down)
     status = subparsers.add_parser("status", help="print as JSON where they are")
     status.set_defaults(run=_status)
@@ -56,7 +59,7 @@ def new_masking_key(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _up(args: argparse.Namespace) -> int:
     prepare(args.people)
-    _start_api()
+    _start_api(args.characters)
     return _status(args)
 
 
@@ -75,8 +78,16 @@ def _airflow(args: argparse.Namespace) -> int:
     return 0
 
 
+def _athena(args: argparse.Namespace) -> int:
+    settings = athena.exports(athena.start())
+    print("# Athena runs, its lake and vault in memory: `python -m sandbox down` empties them.")
+    _print_exports(settings)
+    return 0
+
+
 def _down(args: argparse.Namespace) -> None:
     airflow.stop()
+    athena.stop()
     processes.stop(WRITER, API)
     postgres.stop(home())
 
@@ -90,16 +101,26 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _env(args: argparse.Namespace) -> int:
-    database, api = _database(), _api_url()
-    if database is None or api is None:
+    """The settings of all that runs: the sources, and an engine beside them."""
+    database, api, engine = _database(), _api_url(), athena.running()
+    settings: dict[str, str] = {}
+    if database and api:
+        settings |= {
+            "CUSTOMER_DSN": database.dsn,
+            "CUSTOMER_SNAPSHOT_DSN": database.snapshot_dsn,
+            "DISNEY_API_URL": api,
+        }
+    if engine:
+        settings |= athena.exports(engine)
+    if not settings:
         raise SystemExit("the sandbox is not running: python -m sandbox up")
-    for name, value in {
-        "CUSTOMER_DSN": database.dsn,
-        "CUSTOMER_SNAPSHOT_DSN": database.snapshot_dsn,
-        "DISNEY_API_URL": api,
-    }.items():
-        print(f"export {name}={shlex.quote(value)}")
+    _print_exports(settings)
     return 0
+
+
+def _print_exports(settings: Mapping[str, str]) -> None:
+    for name, value in settings.items():
+        print(f"export {name}={shlex.quote(value)}")
 
 
 def _database() -> postgres.Database | None:
@@ -126,8 +147,8 @@ def _api_url() -> str | None:
         return None
 
 
-def _start_api() -> str:
-    command = [sys.executable, "-m", "sandbox", API, "--change-every", "300"]
+def _start_api(count: int = 9_800) -> str:
+    command = [sys.executable, "-m", "sandbox", API, "--change-every", "300", "--characters", str(count)]
     if processes.log(API).exists():  # where it was, so that who knows its URL finds it again
         former = urlsplit(processes.log(API).read_text().partition("\n")[0]).port
         command += ["--port", str(former)] if former and postgres.is_free(former) else []

@@ -1,7 +1,10 @@
 """Fixtures that several test files share."""
 
 import itertools
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import boto3
 import psycopg
@@ -10,7 +13,7 @@ from moto.server import ThreadedMotoServer
 from playwright.sync_api import Browser, Page
 
 from infra import drawing
-from sandbox import customer_app, postgres
+from sandbox import athena, customer_app, postgres
 
 _numbers = itertools.count(1)
 
@@ -73,6 +76,37 @@ def bucket(aws: None) -> str:
     name = f"bucket-{next(_numbers)}"
     boto3.client("s3").create_bucket(Bucket=name)
     return name
+
+
+@dataclass(frozen=True)
+class LocalAthena:
+    """The one local Athena of a test run, its log of statements, and the environment of the commands that know it."""
+
+    engine: athena.Athena
+    log: Path
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def local_athena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAthena]:
+    """Athena over Trino, S3 and Glue, for all tests of the xdist group `athena`: they share what it holds."""
+    home = tmp_path_factory.mktemp("athena-sandbox")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SANDBOX_HOME", str(home))
+            local = LocalAthena(athena.start(), athena.log(), dict(os.environ))
+        yield local
+    finally:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SANDBOX_HOME", str(home))
+            athena.stop()
+
+
+@pytest.fixture
+def athena_server(local_athena: LocalAthena) -> athena.Athena:
+    """The local Athena with nothing in it."""
+    athena.empty(local_athena.engine)
+    return local_athena.engine
 
 
 @pytest.fixture(scope="session")

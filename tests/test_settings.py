@@ -16,7 +16,8 @@ NOT_SETTINGS = {"DBT_SCHEMA", "USER"}
 
 def test_every_setting_is_in_the_example() -> None:
     read = set(re.findall(r'get\("([A-Z_]+)"\)', (ROOT / "loaders/settings.py").read_text()))
-    read |= {"SANDBOX_HOME", "WAREHOUSE_TARGET", "CHANGE_FEED_NAME"}  # read by the sandbox and the DAG
+    read |= {"WAREHOUSE_TARGET", "CHANGE_FEED_NAME"}  # read by the DAG
+    read |= {"SANDBOX_HOME", "SANDBOX_CACHE", "MAVEN_REPOSITORY_URL"}  # read by the sandbox
     project = ROOT / "dbt_project"
     for path in [ROOT / "profiles.yml", *project.rglob("*.yml"), *project.rglob("*.sql")]:
         if project / "target" not in path.parents:  # what dbt has written
