@@ -48,8 +48,12 @@ up: $(READY)  ## Start the sandbox's servers and keep them running
 airflow: $(READY)  ## Start Airflow on loopback: the five-minute DAG over the sandbox, with the application writing
 	@$(PYTHON) -m sandbox airflow
 
+.PHONY: redshift
+redshift: $(READY)  ## Start the stand-in of Redshift on loopback, and print what dbt needs to come to it
+	@$(PYTHON) -m sandbox redshift
+
 .PHONY: down
-down: $(READY)  ## Stop the sandbox's servers, and Airflow
+down: $(READY)  ## Stop the sandbox's servers, Airflow and the stand-in of Redshift
 	@$(PYTHON) -m sandbox down
 
 .PHONY: mwaa

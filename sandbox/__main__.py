@@ -8,9 +8,9 @@ import argparse
 import logging
 import sys
 
-from sandbox import airflow, cost_export, customer_app, demo, disney_api, postgres, world
+from sandbox import airflow, cost_export, customer_app, demo, disney_api, postgres, redshift, world
 
-MODULES = (world, demo, customer_app, disney_api, cost_export)
+MODULES = (world, demo, customer_app, disney_api, cost_export, redshift)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:
         return args.run(args) or 0
-    except (postgres.PostgresError, airflow.AirflowError) as error:
+    except (postgres.PostgresError, airflow.AirflowError, redshift.RedshiftError) as error:
         raise SystemExit(str(error)) from None
 
 

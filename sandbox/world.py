@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sandbox import airflow, customer_app, home, postgres, processes
+from sandbox import airflow, customer_app, home, postgres, processes, redshift
 
 API, WRITER = "disney-api", "customer-app"  # processes in the background
 
@@ -28,11 +28,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     schedule.add_argument("--per-day", type=float, default=150_000, help="changes that the application writes a day")
     schedule.add_argument("--port", type=int, default=8080, help="on 127.0.0.1, or any other where it is taken")
     schedule.set_defaults(run=_airflow)
-    down = subparsers.add_parser("down", help="stop all of it; PostgreSQL's and Airflow's data stay")
+    down = subparsers.add_parser(
+        "down", help="stop all of it; the data of PostgreSQL, Airflow and Redshift's stand-in stay"
+    )
     down.set_defaults(run=_down)
     status = subparsers.add_parser("status", help="print as JSON where they are")
     status.set_defaults(run=_status)
-    env = subparsers.add_parser("env", help='print the loaders\' settings: eval "$(python -m sandbox env)"')
+    env = subparsers.add_parser("env", help='print the settings of what runs: eval "$(python -m sandbox env)"')
     env.set_defaults(run=_env)
 
 
@@ -77,6 +79,7 @@ def _airflow(args: argparse.Namespace) -> int:
 
 def _down(args: argparse.Namespace) -> None:
     airflow.stop()
+    redshift.stop()
     processes.stop(WRITER, API)
     postgres.stop(home())
 
@@ -90,14 +93,17 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _env(args: argparse.Namespace) -> int:
-    database, api = _database(), _api_url()
-    if database is None or api is None:
+    database, api, warehouse = _database(), _api_url(), redshift.running()
+    if (database is None or api is None) and warehouse is None:
         raise SystemExit("the sandbox is not running: python -m sandbox up")
-    for name, value in {
-        "CUSTOMER_DSN": database.dsn,
-        "CUSTOMER_SNAPSHOT_DSN": database.snapshot_dsn,
-        "DISNEY_API_URL": api,
-    }.items():
+    settings = warehouse.exports() if warehouse else {}
+    if database and api:
+        settings |= {
+            "CUSTOMER_DSN": database.dsn,
+            "CUSTOMER_SNAPSHOT_DSN": database.snapshot_dsn,
+            "DISNEY_API_URL": api,
+        }
+    for name, value in settings.items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
 
