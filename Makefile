@@ -19,7 +19,8 @@ demo: $(READY)  ## Run the whole product once: land, build, test, summarise (aga
 .PHONY: test
 test: $(READY) $(CHECKS)  ## Run every test
 	@tests/install_chromium
-	$(PYTHON) -m pytest -n 3 --dist loadgroup  # on two cores: one worker mostly waits for Airflow
+	@# Three workers on two cores, because one mostly waits for Airflow. tests/conftest.py sets the order.
+	$(PYTHON) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: lint
 lint: $(READY)  ## Check style, SQL, YAML and that no secret is tracked
@@ -52,8 +53,12 @@ airflow: $(READY)  ## Start Airflow on loopback: the five-minute DAG over the sa
 athena: $(READY)  ## Start Athena on loopback (its API over Trino, S3 and Glue) and print what to export
 	@$(PYTHON) -m sandbox athena
 
+.PHONY: redshift
+redshift: $(READY)  ## Start Redshift on loopback (its driver's protocol over PostgreSQL) and print what to export
+	@$(PYTHON) -m sandbox redshift
+
 .PHONY: down
-down: $(READY)  ## Stop the sandbox's servers, Athena and Airflow
+down: $(READY)  ## Stop the sandbox's servers, Athena, Redshift and Airflow
 	@$(PYTHON) -m sandbox down
 
 .PHONY: mwaa

@@ -35,7 +35,13 @@ def connect(warehouse: bool) -> Any:
         import redshift_connector  # in a notebook: pip install redshift-connector
 
         host, database = os.environ["REDSHIFT_HOST"], os.environ.get("REDSHIFT_DATABASE", "lakehouse")
-        return redshift_connector.connect(iam=True, ssl=True, host=host, port=5439, database=database)
+        port = int(os.environ.get("REDSHIFT_PORT", "5439"))
+        connection = redshift_connector.connect(
+            iam=True, ssl=True, is_serverless=True, host=host, port=port, database=database
+        )
+        # Else its first SELECT would begin a transaction, and dbt could not replace the table until that ends.
+        connection.autocommit = True
+        return connection
     import duckdb
 
     path = os.environ.get("DUCKDB_PATH") or f"{os.environ.get('LAKE_URI') or './lake'}/warehouse.duckdb"

@@ -8,6 +8,10 @@
 -- unless: select 1 from pg_user where usename = 'IAMR:lakehouse-${environment}-airflow'
 create user "IAMR:lakehouse-${environment}-airflow" password disable;
 
+-- To revoke what a reader no longer has, dbt has to see the grants, and svv_relation_privileges shows other identities to
+-- nobody else. It also shows others' query texts: no more than dbt may read itself, who reads curated and the key.
+alter user "IAMR:lakehouse-${environment}-airflow" syslog access unrestricted;
+
 create schema if not exists "refined" authorization "IAMR:lakehouse-${environment}-airflow";
 
 create external schema if not exists "curated"
@@ -24,7 +28,9 @@ grant usage on schema "curated" to "IAMR:lakehouse-${environment}-airflow";
 
 grant usage on schema "vault" to "IAMR:lakehouse-${environment}-airflow";
 
--- Who reads refined. dbt grants each table to this role as it builds it (REDSHIFT_READERS).
+-- Who reads refined. dbt grants each table to this role as it builds it (REDSHIFT_READERS). Each reader's sessions are
+-- bounded: a transaction that was left open, or a statement that does not end, keeps dbt from replacing the table it has read,
+-- and a run of five minutes waits for both in vain. SESSION TIMEOUT is in seconds, statement_timeout in milliseconds.
 -- unless: select 1 from svv_roles where role_name = 'analyst'
 create role analyst;
 
@@ -33,10 +39,18 @@ grant usage on schema "refined" to role analyst;
 -- unless: select 1 from pg_user where usename = 'IAMR:lakehouse-${environment}-analyst'
 create user "IAMR:lakehouse-${environment}-analyst" password disable;
 
+alter user "IAMR:lakehouse-${environment}-analyst" session timeout 120;
+
+alter user "IAMR:lakehouse-${environment}-analyst" set statement_timeout to 120000;
+
 grant role analyst to "IAMR:lakehouse-${environment}-analyst";
 
 -- unless: select 1 from pg_user where usename = 'IAMR:lakehouse-${environment}-engineer'
 create user "IAMR:lakehouse-${environment}-engineer" password disable;
+
+alter user "IAMR:lakehouse-${environment}-engineer" session timeout 120;
+
+alter user "IAMR:lakehouse-${environment}-engineer" set statement_timeout to 120000;
 
 grant role analyst to "IAMR:lakehouse-${environment}-engineer";
 
@@ -49,6 +63,10 @@ grant usage on schema "refined" to role data_scientist;
 -- unless: select 1 from pg_user where usename = 'IAMR:lakehouse-${environment}-notebook'
 create user "IAMR:lakehouse-${environment}-notebook" password disable;
 
+alter user "IAMR:lakehouse-${environment}-notebook" session timeout 120;
+
+alter user "IAMR:lakehouse-${environment}-notebook" set statement_timeout to 120000;
+
 grant role data_scientist to "IAMR:lakehouse-${environment}-notebook";
 
 -- Dashboards: QuickSight has a name and a password, of which only a salted digest comes here.
@@ -56,6 +74,10 @@ grant role data_scientist to "IAMR:lakehouse-${environment}-notebook";
 create user quicksight password disable;
 
 alter user quicksight password '${dashboard_password}';
+
+alter user quicksight session timeout 120;
+
+alter user quicksight set statement_timeout to 120000;
 
 grant role analyst to quicksight;
 

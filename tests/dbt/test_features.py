@@ -136,6 +136,7 @@ def test_in_a_notebook_it_reads_the_warehouse_by_the_notebooks_role(
     assert (connection.told["host"], connection.told["ssl"], connection.told["user"]) == (
         HOST, True, "IAMR:lakehouse-dev-notebook",
     )  # fmt: skip
+    assert connection.autocommit is True  # else it would keep a transaction open, and dbt from replacing the table
     [user] = example.read(connection)
     assert user.age_band == "35-44"
     assert connection.heard == example.QUERY

@@ -55,6 +55,7 @@ class Redshift:
         self.roles: set[str] = set()
         self.owners = {"public": "administrator"}
         self.grants: set[tuple[str, str]] = {("create on public", "public")}
+        self.options: set[tuple[str, str]] = set()
         self.heard: list[str] = []
         self.answers: list[dict[str, Any]] = []
         self.asleep = 2  # how many times each statement is only picked up
@@ -110,6 +111,10 @@ class Redshift:
         need(name in self.users, f"user {name} does not exist")
         self.users[name] = password
 
+    def set_option(self, name: str, option: str) -> None:
+        need(name.strip('"') in self.users, f"user {name} does not exist")
+        self.options.add((name, option))
+
     def create_role(self, name: str) -> None:
         need(name not in self.roles, f"role {name} already exists")
         self.roles.add(name)
@@ -138,6 +143,9 @@ class Redshift:
         r"select 1 from ((?:pg_user|svv_roles) where \w+) = '([^']+)'": has,
         r'create user (\w+|"[\w:-]+") password disable': create_user,
         r"alter user (\w+) password '(sha256\|[0-9a-f]{64}\|[0-9a-f]{64})'": alter_user,
+        r'alter user (\w+|"[\w:-]+") (session timeout \d+|set statement_timeout to \d+|syslog access unrestricted)': (
+            set_option
+        ),
         r"create role (\w+)": create_role,
         r'create schema if not exists "(\w+)" authorization "([\w:-]+)"': create_schema,
         r"""create external schema if not exists "(\w+)" from data catalog database '(\w+)' iam_role default""": (
@@ -192,6 +200,10 @@ def test_dbt_and_the_readers_find_what_they_need(prepare: Callable[[], int], red
         ("role analyst", "quicksight"),
         ("role data_scientist", NOTEBOOK),
     }
+    bounds = {"session timeout 120", "set statement_timeout to 120000"}
+    assert redshift.options == {(AIRFLOW, "syslog access unrestricted")} | {
+        (reader, bound) for reader in (ANALYST, ENGINEER, NOTEBOOK, "quicksight") for bound in bounds
+    }
     # Who comes by an IAM role has no password, and nobody else is let in by one.
     assert {name for name, password in redshift.users.items() if password != "disabled"} == {
         "administrator",
@@ -232,7 +244,7 @@ def test_no_statement_says_the_password_and_it_opens_the_door(prepare: Callable[
 
 
 def test_a_refusal_names_the_statement_and_no_digest(prepare: Callable[[], int], redshift: Redshift) -> None:
-    redshift.refused = "alter user"
+    redshift.refused = "alter user quicksight password"
     with pytest.raises(WarehouseError, match=r"^ERROR: not allowed, at: alter user quicksight$"):
         prepare()
 

@@ -192,10 +192,10 @@ def test_binaries_and_home_in_a_closed_folder(tmp_path: Path, monkeypatch: pytes
     """As in /root, which nobody else may enter."""
     closed = tmp_path / "closed"
     closed.mkdir(0o700)
-    package = postgres._binaries().parents[1]
+    package = postgres._binaries("pginstall18").parents[1]
     for part in (f"{package.name}/pginstall18", f"{package.name}.libs"):  # where the programs look for libraries
         shutil.copytree(package.parent / part, closed / part, symlinks=True)
-    monkeypatch.setattr(postgres, "_binaries", lambda: closed / package.name / "pginstall18" / "bin")
+    monkeypatch.setattr(postgres, "_binaries", lambda folder: closed / package.name / folder / "bin")
     try:
         servers = postgres.start(closed / "home")
         remember(servers, "a")

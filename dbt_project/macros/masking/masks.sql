@@ -4,7 +4,7 @@
 {#- The initials of the first and the last word: 'M. S.', or 'M.' where there is one word.
     Result: varchar. Words end at a space; an empty name is '***'. #}
 {% macro mask_initials(name) -%}
-    {%- set trimmed = trim_whitespace(name) -%}
+    {%- set trimmed = trim_whitespace(readable(name)) -%}
     case
         when {{ trimmed }} = '' then '***'
         when strpos({{ trimmed }}, ' ') = 0 then upper(substr({{ trimmed }}, 1, 1)) || '.'
@@ -17,11 +17,13 @@
 
 
 {#- 'm***@example.com': the first character, unless it is all there is before the @, and the domain.
-    Result: varchar, lower case. Anything but one @ between a name and an ASCII domain is '***'. #}
+    Result: varchar, lower case. Anything but one @ between a name and an ASCII domain is '***', and so is more than the 254
+    characters that an address may have (RFC 5321). #}
 {% macro mask_email(email) -%}
-    {%- set normalised = 'lower(' ~ trim_whitespace(email) ~ ')' -%}
+    {%- set normalised = 'lower(' ~ trim_whitespace(readable(email)) ~ ')' -%}
     case
         when {{ email }} is null then null
+        when length({{ normalised }}) > 254 then '***'
         when not {{ regexp_matches(normalised, '^[^@]+@[a-z0-9.-]+$') }} then '***'
         when strpos({{ normalised }}, '@') = 2 then '***@' || split_part({{ normalised }}, '@', 2)
         else substr({{ normalised }}, 1, 1) || '***@' || split_part({{ normalised }}, '@', 2)
@@ -32,7 +34,7 @@
 {#- '***.456.789-**': the six middle digits of a CPF, as public bodies print it.
     Result: varchar. Anything but eleven digits is '***'. #}
 {% macro mask_cpf(cpf) -%}
-    {%- set digits = regexp_replace_all(cpf, '[^0-9]', '') -%}
+    {%- set digits = regexp_replace_all(readable(cpf), '[^0-9]', '') -%}
     case
         when {{ cpf }} is null then null
         when length({{ digits }}) = 11
@@ -45,7 +47,7 @@
 {#- '***21': the last two digits of a phone number.
     Result: varchar. Fewer than eight digits are '***'. #}
 {% macro mask_phone(phone) -%}
-    {%- set digits = regexp_replace_all(phone, '[^0-9]', '') -%}
+    {%- set digits = regexp_replace_all(readable(phone), '[^0-9]', '') -%}
     case
         when {{ phone }} is null then null
         when length({{ digits }}) >= 8 then '***' || substr({{ digits }}, length({{ digits }}) - 1, 2)
@@ -57,7 +59,7 @@
 {#- '013**-***': the region of a Brazilian postal code (CEP).
     Result: varchar. Anything but eight digits is '***'. #}
 {% macro mask_postal_code(postal_code) -%}
-    {%- set digits = regexp_replace_all(postal_code, '[^0-9]', '') -%}
+    {%- set digits = regexp_replace_all(readable(postal_code), '[^0-9]', '') -%}
     case
         when {{ postal_code }} is null then null
         when length({{ digits }}) = 8 then substr({{ digits }}, 1, 3) || '**-***'
@@ -67,11 +69,13 @@
 
 
 {#- 'https://example.com/***': who serves a link, and nothing of what it leads to.
-    Result: varchar, lower case. Anything but an http(s) address of a plain host is '***'. #}
+    Result: varchar, lower case. Anything but an http(s) address of a plain host is '***', and so is a host of more than the
+    253 characters that one may have (RFC 1035). #}
 {% macro mask_url(url) -%}
-    {%- set normalised = 'lower(' ~ trim_whitespace(url) ~ ')' -%}
+    {%- set normalised = 'lower(' ~ trim_whitespace(readable(url)) ~ ')' -%}
     case
         when {{ url }} is null then null
+        when length(split_part({{ normalised }}, '/', 3)) > 253 then '***'
         when {{ regexp_matches(normalised, '^https?://[a-z0-9.-]+(/|$)') }}
             then split_part({{ normalised }}, '/', 1) || '//' || split_part({{ normalised }}, '/', 3) || '/***'
         else '***'

@@ -11,12 +11,12 @@
 {#- An e-mail address as it is compared: no ASCII white space around it, lower case.
     Result: varchar; null stays null; nothing left becomes null. #}
 {% macro normalise_email(email) -%}
-    nullif(lower({{ trim_whitespace(email) }}), '')
+    nullif(lower({{ trim_whitespace(readable(email)) }}), '')
 {%- endmacro %}
 
 
 {#- The digits of a CPF, phone number or postal code.
     Result: varchar of 0-9; null stays null; no digit at all becomes null. #}
 {% macro normalise_digits(text) -%}
-    nullif({{ regexp_replace_all(text, '[^0-9]', '') }}, '')
+    nullif({{ regexp_replace_all(readable(text), '[^0-9]', '') }}, '')
 {%- endmacro %}

@@ -8,7 +8,7 @@ with costs as (
     from {{ ref('mart_platform_cost') }}
     union all
     select
-        currency_code,
+        {{ short_text('currency_code', 16) }} as currency_code,
         0 as cost_in_mart,
         0 as cost_in_parts,
         unblended_cost as cost_of_line_items

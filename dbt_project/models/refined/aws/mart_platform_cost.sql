@@ -8,13 +8,13 @@ measured as (
 
     select
         usage_date,
-        service,
+        {{ short_text('service', 64) }} as service,
         layer,
-        currency_code,
+        {{ short_text('currency_code', 16) }} as currency_code,
         charge_kind,
         project,
         unblended_cost,
-        case when charge_kind = 'usage' then coalesce(usage_unit, '') end as usage_unit,
+        case when charge_kind = 'usage' then coalesce({{ short_text('usage_unit', 64) }}, '') end as usage_unit,
         case when charge_kind = 'usage' then usage_amount end as usage_amount
     from line_items
 

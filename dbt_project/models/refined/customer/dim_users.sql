@@ -30,7 +30,7 @@ masking_key as (
 
 select
     ---------- pseudonyms
-    {{ pseudonym('cast(users.user_id as varchar)') }} as user_key,
+    {{ pseudonym('cast(users.user_id as varchar(20))') }} as user_key,
     {{ pseudonym(normalise_email('users.email')) }} as email_pseudonym,
     {{ pseudonym(normalise_digits('users.cpf')) }} as cpf_pseudonym,
     {{ pseudonym(normalise_digits('users.phone')) }} as phone_pseudonym,
@@ -45,9 +45,9 @@ select
     ---------- generalised
     {{ birth_year('users.birth_date') }} as birth_year,
     {{ age_band('users.birth_date', 'users.updated_at') }} as age_band,
-    users.state_code,
+    {{ short_text('users.state_code', 16) }} as state_code,
     {{ income_band('users.monthly_income') }} as income_band,
-    users.status,
+    {{ short_text('users.status', 64) }} as status,
     cast(date_trunc('month', users.created_at) as date) as created_month,
 
     ---------- bookkeeping

@@ -13,7 +13,7 @@ with changes as (
     select
         {{ five_minutes('committed_at') }} as window_start,
         op,
-        coalesce(state_code, 'unknown') as state_code,
+        coalesce({{ short_text('state_code', 16) }}, 'unknown') as state_code,
         batch_id,
         load_date
     from {{ ref('user_changes') }}

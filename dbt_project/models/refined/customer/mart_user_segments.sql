@@ -1,6 +1,6 @@
 with users as (
     select
-        coalesce(state_code, 'unknown') as state_code,
+        coalesce({{ short_text('state_code', 16) }}, 'unknown') as state_code,
         coalesce({{ age_band('birth_date', 'updated_at') }}, 'unknown') as age_band,
         coalesce({{ income_band('monthly_income') }}, 'unknown') as income_band
     from {{ ref('users') }}

@@ -4,8 +4,13 @@
 
 with users as (
     select
-        coalesce(state_code, 'unknown') as state_code,
-        case when status in ('{{ statuses | join("', '") }}') then status else 'another' end as status,
+        coalesce({{ short_text('state_code', 16) }}, 'unknown') as state_code,
+        case
+            {%- for status in statuses %}
+            when {{ short_text('status', 64) }} = '{{ status }}' then '{{ status }}'
+            {%- endfor %}
+            else 'another'
+        end as status,
         monthly_income
     from {{ ref('users') }}
     where not is_deleted

@@ -1,4 +1,5 @@
-{{ config(materialized='view') }}
+{#- Bound to its table on Redshift, the view and its grants would be dropped with the table, by CASCADE. -#}
+{{ config(materialized='view', bind=false) }}
 
 select
     user_key,

@@ -11,8 +11,8 @@ masking_key as (
 )
 
 select
-    {{ pseudonym('cast(characters.character_id as varchar)') }} as character_key,
-    {{ pseudonym('characters.name') }} as name_pseudonym,
+    {{ pseudonym('cast(characters.character_id as varchar(20))') }} as character_key,
+    {{ pseudonym(readable('characters.name')) }} as name_pseudonym,
     {{ mask_initials('characters.name') }} as masked_name,
     {{ mask_url('characters.image_url') }} as masked_image_url,
     {{ mask_url('characters.source_url') }} as masked_source_url,

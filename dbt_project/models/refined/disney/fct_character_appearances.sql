@@ -1,6 +1,11 @@
 with appearances as (
 
-    select * from {{ ref('character_appearances') }}
+    -- Titles that differ beyond what is shown of them are one.
+    select distinct
+        character_id,
+        {{ short_text('work_title', 256) }} as work_title,
+        media_type
+    from {{ ref('character_appearances') }}
 
 ),
 
@@ -11,7 +16,7 @@ masking_key as (
 )
 
 select
-    {{ pseudonym('cast(appearances.character_id as varchar)') }} as character_key,
+    {{ pseudonym('cast(appearances.character_id as varchar(20))') }} as character_key,
     appearances.work_title,
     appearances.media_type,
     masking_key.key_id
