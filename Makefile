@@ -19,7 +19,8 @@ demo: $(READY)  ## Run the whole product once: land, build, test, summarise (aga
 .PHONY: test
 test: $(READY) $(CHECKS)  ## Run every test
 	@tests/install_chromium
-	$(PYTHON) -m pytest -n 3 --dist loadgroup  # on two cores: one worker mostly waits for Airflow
+	@# Three workers on two cores, because one mostly waits for Airflow. tests/conftest.py sets the order.
+	$(PYTHON) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: lint
 lint: $(READY)  ## Check style, SQL, YAML and that no secret is tracked
