@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
             landed["changes"] = demo.loader("Land the changes", "users")
         lake, warehouse = (demo.environment.get(name) or "local" for name in ("LAKE_TARGET", "WAREHOUSE_TARGET"))
         if lake == warehouse:
-            demo.dbt("Build and test staging, curated and refined", "build", "--target", lake)
+            demo.dbt("Build and test staging, curated and refined", "build")  # its target is the profile's own
         else:
             demo.dbt("Build and test staging and curated", "build", "--target", lake, "--selector", "lake")
             demo.dbt("Build and test refined", "build", "--target", warehouse, "--selector", "warehouse")

@@ -10,12 +10,24 @@ import boto3
 import psycopg
 import pytest
 from moto.server import ThreadedMotoServer
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from infra import drawing
 from sandbox import athena, customer_app, postgres
 
+PATIENCE = 60_000  # milliseconds that a browser or a database may take on an overloaded machine
+
+# The tests that take minutes begin first, the longest at the head, so that no worker is left alone with one at the end.
+LONGEST = ("tests/dags/test_airflow.py", "tests/test_documents.py", "tests/test_benchmarks.py", "tests/pipeline/")
+
 _numbers = itertools.count(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        return next((number for number, path in enumerate(LONGEST) if item.nodeid.startswith(path)), len(LONGEST))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +58,7 @@ def customer(servers: postgres.Servers) -> Iterator[postgres.Database]:
     yield database
     with psycopg.connect(servers.dsn(postgres.ADMIN), autocommit=True) as admin:
         slots = "FROM pg_replication_slots WHERE database = %s"
-        admin.execute(f"SELECT pg_terminate_backend(active_pid, 5000) {slots} AND active", [database.name])
+        admin.execute(f"SELECT pg_terminate_backend(active_pid, {PATIENCE}) {slots} AND active", [database.name])
         admin.execute(f"SELECT pg_drop_replication_slot(slot_name) {slots}", [database.name])
         admin.execute(f"DROP DATABASE {database.name} WITH (FORCE)")
 
@@ -111,6 +123,7 @@ def athena_server(local_athena: LocalAthena) -> athena.Athena:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE)
     with drawing.chromium() as browser:
         yield browser
 
@@ -119,4 +132,5 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     """A new page: the site is one page, and an address that differs only after its # would not load it again."""
     with browser.new_page() as page:
+        page.set_default_timeout(PATIENCE)
         yield page

@@ -86,7 +86,6 @@ def test_make_docs_serves_the_site_on_loopback_before_there_is_a_lake(clone: Pat
         process.communicate(timeout=30)
 
 
-@pytest.mark.timeout(600)
 def test_every_command_of_the_documents_works(clone: Path) -> None:
     written = blocks()
     assert len(written) >= 3
@@ -96,7 +95,6 @@ def test_every_command_of_the_documents_works(clone: Path) -> None:
         assert done.returncode == 0, f"{block}\n---\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
 
-@pytest.mark.timeout(600)
 def test_a_second_demo_lands_only_what_is_new(clone: Path) -> None:
     done = subprocess.run(["make", "demo"], cwd=clone, env=environment(clone), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

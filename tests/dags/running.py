@@ -20,7 +20,7 @@ from sandbox.airflow import PARTS
 from sandbox.postgres import Database
 from tests.dags.conftest import ROOT
 
-PATIENCE = 240.0  # seconds that a run may take here, beside another worker's tests
+PATIENCE = 300.0  # seconds that a run may take here beside other tests: more than the DAG's own limit
 EVERY = "*/5 * * * *"
 
 
@@ -106,6 +106,19 @@ class Airflow:
         """The process that leads a part of Airflow, or another one in the background."""
         pid, _ = json.loads(self.file(f"processes/{name}.json"))
         return psutil.Process(pid)
+
+    def kill(self, name: str) -> None:
+        """Kill a part, and return once it is gone."""
+        process = self.part(name)
+
+        def gone() -> bool:
+            try:
+                return process.status() == psutil.STATUS_ZOMBIE  # it has ended, and its parent has yet to collect it
+            except psutil.NoSuchProcess:
+                return True
+
+        process.kill()
+        self.wait_for(gone, f"{name} is gone")
 
     def task_processes(self) -> list[psutil.Process]:
         """The processes in which tasks run now."""

@@ -14,6 +14,8 @@ from jinja2 import Template
 
 from tests.dags.conftest import ROOT
 
+pytestmark = pytest.mark.xdist_group("dag files")  # one manifest and one bundle for all of them, so one worker
+
 # A DAG file is read in a process of its own: whatever asks the network or a database, or imports dbt, is an error.
 READ = """
 import importlib.util, json, socket, sys, time

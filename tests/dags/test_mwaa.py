@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 from infra.mwaa import bundle
 from tests.dags.test_dag_files import read
 
+pytestmark = pytest.mark.xdist_group("dag files")  # one manifest and one bundle for all of them, so one worker
+
 
 @pytest.fixture(scope="module")
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> Path:

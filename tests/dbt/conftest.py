@@ -11,6 +11,7 @@ from dbt.cli.main import dbtRunner
 
 from loaders import raw
 from loaders.lake import open_lake
+from tests import parsed
 from tests.dbt.lakes import MASKING_KEY, Dbt, write_masking_key
 
 ROOT = Path(__file__).parents[2]
@@ -18,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def dbt_target(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One target folder for all of a worker's tests, so that the project is parsed once."""
-    return tmp_path_factory.mktemp("target")
+    """One target folder for all of a worker's tests: dbt's default target, no variables (see tests/parsed.py)."""
+    return tmp_path_factory.mktemp("dbt_target", numbered=False)
 
 
 @pytest.fixture
@@ -34,19 +35,22 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LAKE_URI", "lake")
     monkeypatch.setenv("VAULT_URI", "vault")
     monkeypatch.setenv("DO_NOT_TRACK", "1")
+    monkeypatch.setenv("DBT_WRITE_JSON", "false")  # they are half of the cost of a small run; see `documents`
     raw.ensure_tables(open_lake(str(tmp_path / "lake")))
     write_masking_key(MASKING_KEY)
     return tmp_path / "lake"
 
 
 @pytest.fixture
-def dbt(lake: Path, dbt_target: Path) -> Iterator[Dbt]:
+def dbt(lake: Path, dbt_target: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dbt]:
     """`dbt("build", "--select", ...)` runs dbt on the test's lake and returns its result; a failure raises."""
 
     def run(*arguments: str) -> Any:
+        target = parsed.folder_for(arguments, dbt_target)
         paths = ["--project-dir", str(ROOT / "dbt_project"), "--profiles-dir", str(ROOT)]
-        paths += ["--target-path", str(dbt_target), "--log-path", str(lake.parent / "logs")]
-        done = dbtRunner().invoke([*arguments, *paths, "--quiet"])
+        paths += ["--target-path", str(target), "--log-path", str(lake.parent / "logs")]
+        with parsed.shared(tmp_path_factory, target.name, target):
+            done = dbtRunner().invoke([*arguments, *paths, "--quiet"])
         if not done.success:
             messages = [f"{result.node.name}: {result.message}" for result in getattr(done.result, "results", [])]
             raise AssertionError(f"dbt {' '.join(arguments)}: {done.exception or messages}")
@@ -54,6 +58,13 @@ def dbt(lake: Path, dbt_target: Path) -> Iterator[Dbt]:
 
     yield run
     DuckDBConnectionManager.close_all_connections()
+
+
+@pytest.fixture
+def documents(lake: Path, dbt_target: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of dbt's JSON documents. dbt writes them only for the tests that use this fixture."""
+    monkeypatch.setenv("DBT_WRITE_JSON", "true")
+    return dbt_target
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from tests.dbt.test_any_order import EXAMPLES, MODELS, USERS, Landing, landings,
 from tests.dbt.user_events import COLUMNS, NOON, Event, land, row
 
 CUSTOMER = ("+path:models/curated/customer", "+path:models/refined/customer", "path:models/staging/customer")
+BUILD = ("build", "--select", *CUSTOMER, "--exclude-resource-type", "unit_test")
 HIS = {
     "nome": "Zebedeu Quaresma",
     "email": "zebedeu@correio.example",
@@ -32,7 +33,7 @@ def config(lake: Path) -> Settings:
 
 
 def test_tables_forget_and_a_full_refresh_agrees(
-    dbt: Dbt, lake: Path, query: Callable[..., list[tuple]], config: Settings, dbt_target: Path
+    dbt: Dbt, lake: Path, query: Callable[..., list[tuple]], config: Settings, documents: Path
 ) -> None:
     other = row(8, nome="Marta Vilela", uf="SP")
     whole = row(7, uf="SP", renda_mensal="1234.50", **HIS)
@@ -49,7 +50,7 @@ def test_tables_forget_and_a_full_refresh_agrees(
         Event("c", 90, 0, after='{"id":"7","nome":"Zebedeu Quar'),  # set aside
     ]
     land(lake, events[:5], NOON)
-    dbt("build", "--select", *CUSTOMER)
+    dbt(*BUILD)
     land(lake, events[5:], NOON + timedelta(minutes=5))
     dbt("run", "--select", *MODELS)
     assert query("select full_name, notes from curated.users where user_id = 9") == [("X", HIS["observacoes"])]
@@ -57,7 +58,7 @@ def test_tables_forget_and_a_full_refresh_agrees(
     done = erase(config, ["7"])
     assert done.exit_code == 0
     assert (done.events, done.files, done.moved_keys, done.is_finished) == (6, 2, 1, False)
-    dbt("build", "--select", *CUSTOMER)
+    dbt(*BUILD)
     assert erase(config, ["7"]).is_finished
 
     assert query("select is_deleted, op, full_name from curated.users where user_id = 7") == [(True, "e", None)]
@@ -66,7 +67,7 @@ def test_tables_forget_and_a_full_refresh_agrees(
     his = "curated.user_versions where 7 in (user_id, previous_user_id)"
     assert query(f"select op, coalesce({texts}) from {his} order by all") == [("d", None), *[("e", None)] * 6]
     assert query("select count(*) from staging.stg_customer__rejected_user_changes") == [(1,)]
-    assert files_that_hold("Zebedeu", lake, lake.with_name("logs"), lake.with_name("vault"), dbt_target) == []
+    assert files_that_hold("Zebedeu", lake, lake.with_name("logs"), lake.with_name("vault"), documents) == []
     built = tables_found(query)
     dbt("run", "--full-refresh", "--select", *MODELS)
     assert tables_found(query) == built

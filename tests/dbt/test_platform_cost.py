@@ -94,27 +94,25 @@ def test_instants_may_know_their_zone(dbt: Dbt, lake: Path, query: Query) -> Non
     assert query("select usage_date from refined.mart_platform_cost") == [(date(2026, 10, 5),)]
 
 
-def test_what_cannot_be_used_is_set_aside_counted_and_told(
-    dbt: Dbt, dbt_target: Path, lake: Path, query: Query
-) -> None:
+def test_what_cannot_be_used_is_set_aside_counted_and_told(dbt: Dbt, documents: Path, lake: Path, query: Query) -> None:
     deliver(lake, 1, {}, {"line_item_unblended_cost": float("nan")}, {"line_item_currency_code": None})
     dbt(*BUILD)
     assert query("select sum(cost) from refined.mart_platform_cost") == [(1,)]
     reasons = query("select reason from staging.stg_aws__rejected_cost_and_usage order by reason")
     assert reasons == [("no cost that is a number",), ("no currency",)]
-    alerts = alerts_of_dbt(document(dbt_target, "run_results", "run-results/v6"))
+    alerts = alerts_of_dbt(document(documents, "run_results", "run-results/v6"))
     subject = "test.lakehouse.rejected_cost_and_usage"
     assert alerts == [Alert("rows_rejected", subject, {"status": "warn", "failures": 2})]
 
 
 @pytest.mark.parametrize(("delivered", "status"), [(False, "warn"), (True, None)])
 def test_a_report_that_does_not_come_is_told_and_fails_nothing(
-    delivered: bool, status: str | None, dbt: Dbt, dbt_target: Path, lake: Path
+    delivered: bool, status: str | None, dbt: Dbt, documents: Path, lake: Path
 ) -> None:
     if delivered:
         cost_export.deliver(lake, datetime.now().date(), ended=False)
     dbt("source", "freshness", "--select", "tag:daily")
-    alerts = alerts_of_freshness(document(dbt_target, "sources", "sources/v3"))
+    alerts = alerts_of_freshness(document(documents, "sources", "sources/v3"))
     assert [alert.facts["status"] for alert in alerts] == ([status] if status else [])
 
 

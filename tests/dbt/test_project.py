@@ -18,9 +18,9 @@ ARROW_TO_SQL["map<string, string>"] = "map(varchar, varchar)"
 
 
 @pytest.fixture
-def manifest(dbt: Dbt, dbt_target: Path) -> dict[str, Any]:
+def manifest(dbt: Dbt, documents: Path) -> dict[str, Any]:
     dbt("parse")
-    return json.loads((dbt_target / "manifest.json").read_text())
+    return json.loads((documents / "manifest.json").read_text())
 
 
 def of_type(manifest: dict[str, Any], resource_type: str) -> list[dict[str, Any]]:
@@ -103,10 +103,10 @@ def test_sources_have_the_columns_that_the_loaders_write(manifest: dict[str, Any
     assert sources == expected
 
 
-def test_nothing_in_the_project_is_deprecated(lake: Path, dbt_target: Path) -> None:
+def test_nothing_in_the_project_is_deprecated(lake: Path, tmp_path: Path) -> None:
     events: list[str] = []
     arguments = ["parse", "--no-partial-parse", "--show-all-deprecations", "--target", "redshift", "--quiet"]
-    folders = ["--project-dir", str(PROJECT), "--profiles-dir", str(ROOT), "--target-path", str(dbt_target)]
+    folders = ["--project-dir", str(PROJECT), "--profiles-dir", str(ROOT), "--target-path", str(tmp_path / "target")]
     done = dbtRunner(callbacks=[lambda event: events.append(event.info.name)]).invoke([*arguments, *folders])
     assert done.success
     assert events

@@ -174,7 +174,7 @@ def test_an_answer_that_never_ends_keeps_nobody(
     webhook.answers = ["drip"]
     started = time.monotonic()
     assert notify(settings(webhook.url), LAG) is False
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert levels(caplog, "(TimeoutError)") == ["ERROR"]
 
 

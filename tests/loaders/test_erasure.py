@@ -212,7 +212,6 @@ def killed(step: int, settings: Settings) -> bool:
     return was_killed
 
 
-@pytest.mark.timeout(600)
 def test_killed_at_each_step(settings: Settings, lake: Lake) -> None:
     land_history(lake)
     bodies = {uri: {key: open_lake(uri).read(key)[0] for key in open_lake(uri).keys("")} for uri in places(settings)}

@@ -71,4 +71,4 @@ def test_the_lineage_graph_draws(site: str, page: Page) -> None:
         const pixels = canvas.width && canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
         return pixels && pixels.some(value => value !== 0);
     })"""
-    page.wait_for_function(drawn, timeout=30_000)
+    page.wait_for_function(drawn)

@@ -101,7 +101,8 @@ def land_until(pipeline: Pipeline, stop: threading.Event) -> None:
 
 
 def build(pipeline: Pipeline, *options: str) -> None:
-    pipeline.dbt("build", "--select", "+path:models/refined/customer", "path:models/curated/customer", *options)
+    models = ["+path:models/refined/customer", "path:models/curated/customer"]
+    pipeline.dbt("build", "--select", *models, "--exclude-resource-type", "unit_test", *options)
 
 
 def tables(pipeline: Pipeline) -> dict[str, list[tuple]]:

@@ -9,6 +9,8 @@ from privacy.graph import Graph
 from privacy.verdict import Verdict
 from tests.privacy.conftest import USERS, Findings, Mask
 
+pytestmark = pytest.mark.xdist_group("privacy")  # one compiled graph for all of them, so one worker
+
 VAULT = "cross join read_parquet('vault/masking_key/masking_key.parquet') as masking_key"
 
 

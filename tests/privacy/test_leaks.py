@@ -8,6 +8,8 @@ from privacy.graph import Graph
 from privacy.verdict import Verdict, judge
 from tests.privacy.conftest import USERS, Findings, Mask, model, with_models
 
+pytestmark = pytest.mark.xdist_group("privacy")  # one compiled graph for all of them, so one worker
+
 SPELLED_OUT = " ".join(f"when 'city {n}' then '{n}'" for n in range(20))
 IN_CLEAR = "in the clear: no mask on its way"
 

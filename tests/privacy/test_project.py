@@ -15,6 +15,8 @@ from privacy.graph import Graph
 from privacy.verdict import Verdict, judge
 from tests.privacy.conftest import model, with_models
 
+pytestmark = pytest.mark.xdist_group("privacy")  # one compiled graph for all of them, so one worker
+
 PROJECT = graphs.ROOT / "dbt_project"
 
 # Files of the project, and what is put into them: (what stands there, what in its place), or a new file's text.
