@@ -18,7 +18,15 @@ from sandbox import athena, customer_app, postgres
 PATIENCE = 60_000  # milliseconds that a browser or a database may take on an overloaded machine
 
 # The tests that take minutes begin first, the longest at the head, so that no worker is left alone with one at the end.
-LONGEST = ("tests/dags/test_airflow.py", "tests/test_documents.py", "tests/test_benchmarks.py", "tests/pipeline/")
+LONGEST = (
+    "tests/engines/test_athena.py",
+    "tests/engines/test_dag.py",
+    "tests/dags/test_airflow.py",
+    "tests/engines/",
+    "tests/test_documents.py",
+    "tests/test_benchmarks.py",
+    "tests/pipeline/",
+)
 
 _numbers = itertools.count(1)
 

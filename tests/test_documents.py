@@ -7,9 +7,13 @@ import signal
 import socket
 import subprocess
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
+
+from sandbox.athena import artifacts
 
 pytestmark = pytest.mark.xdist_group("clone")  # one after the other in one copy, so one worker
 
@@ -25,6 +29,9 @@ ELSEWHERE = {
 }
 
 
+ENGINES = "make athena"  # the block that has it takes minutes: a test of its own
+
+
 def blocks() -> list[str]:
     """The shell blocks of all documents, without comments and without what is run elsewhere."""
     found = []
@@ -37,8 +44,11 @@ def blocks() -> list[str]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of_the_project(tmp_path_factory.mktemp("clone"))
+
+
+def copy_of_the_project(folder: Path) -> Path:
     """A copy of the tracked files that shares this run's environment; all so old that make finds that one in order."""
-    folder = tmp_path_factory.mktemp("clone")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in filter(None, listed.stdout.split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -87,12 +97,29 @@ def test_make_docs_serves_the_site_on_loopback_before_there_is_a_lake(clone: Pat
 
 
 def test_every_command_of_the_documents_works(clone: Path) -> None:
-    written = blocks()
+    written = [block for block in blocks() if ENGINES not in block]
     assert len(written) >= 3
     for block in written:
-        script = f"set -eu\n{block}"
-        done = subprocess.run(["bash", "-c", script], cwd=clone, env=environment(clone), capture_output=True, text=True)
-        assert done.returncode == 0, f"{block}\n---\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        run(block, clone)
+
+
+@pytest.mark.xdist_group("athena")
+def test_the_engines_build_by_the_commands_of_the_readme(tmp_path: Path) -> None:
+    [block] = [block for block in blocks() if ENGINES in block]
+    folder = copy_of_the_project(tmp_path / "clone")
+    # Trino's files are those of the user who runs the tests.
+    cache = {"SANDBOX_CACHE": str(artifacts.cache().parent)}
+    said = run(block, folder, cache)
+    assert said.count("Completed successfully") == 3  # the external tables, and a build on each engine
+    assert still_running(folder) == []
+
+
+def run(block: str, folder: Path, more: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Run a block in a shell that stops at the first command that fails; returns what it printed."""
+    script, settings = f"set -eu\n{block}", environment(folder) | more
+    done = subprocess.run(["bash", "-c", script], cwd=folder, env=settings, capture_output=True, text=True)
+    assert done.returncode == 0, f"{block}\n---\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
 
 
 def test_a_second_demo_lands_only_what_is_new(clone: Path) -> None:

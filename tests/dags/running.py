@@ -82,18 +82,20 @@ class Airflow:
         found = self.ask("GET", f"{dag}/dagRuns/{run}/taskInstances?limit=200")["task_instances"]
         return {task["task_id"]: task["state"] for task in found}
 
-    def wait_for(self, condition: Callable[[], Any], what: str) -> Any:
-        deadline = time.monotonic() + PATIENCE
+    def wait_for(self, condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+        deadline = time.monotonic() + patience
         while not (found := condition()):
             assert time.monotonic() < deadline, f"waited in vain until {what}"
             time.sleep(0.5)
         return found
 
-    def end(self, run: str, dag: str = "lakehouse") -> str:
+    def end(self, run: str, dag: str = "lakehouse", patience: float = PATIENCE) -> str:
         """The state in which a run ends."""
-        return self.wait_for(
-            lambda: state if (state := self.state(run, dag)) in ("success", "failed") else None, f"{run} has ended"
-        )
+
+        def ended() -> str | None:
+            return state if (state := self.state(run, dag)) in ("success", "failed") else None
+
+        return self.wait_for(ended, f"{run} has ended", patience)
 
     def wait_for_task(self, run: str, task: str, state: str = "running") -> None:
         self.wait_for(lambda: self.tasks(run).get(task) == state, f"{task} is {state}")

@@ -3,6 +3,7 @@
 None stands for "not a value of that type": the event is then rejected with the column's reason.
 """
 
+import json
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -127,3 +128,11 @@ CASTS: dict[str, tuple[str, dict[str, Any]]] = {
     "criado_em": ("created_at", TIMESTAMPS),
     "atualizado_em": ("updated_at", TIMESTAMPS),
 }
+
+
+def documents(first_id: int) -> list[str]:
+    """A row of the customer table as JSON for each of the texts above in each of its columns; ids count from `first_id`."""
+    cases = [(column, text) for column, (_, texts) in CASTS.items() for text in texts]
+    cases += [(column, text) for column in ("uf", "status") for text in TRIMMED]
+    cases += [("observacoes", value) for value in NESTED]
+    return [json.dumps({"id": str(first_id + n), column: text}) for n, (column, text) in enumerate(cases)]
