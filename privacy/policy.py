@@ -38,8 +38,8 @@ BREAKERS = frozenset({"count", "condition"})
 MOST_CONSTANTS = 16  # more constants than these may spell the value out
 LEAST_GROUP = 5
 
-# A hook runs statements that are no part of a model's query. These were read: they write no value, but follow_moves, which
-# writes ids of its own table.
+# A hook runs statements that are no part of a model's query. These were read: they write no value, but for
+# follow_moves, which writes ids of its own table.
 HOOKS = frozenset(
     f"{{{{ {hook}() }}}}"
     for hook in (

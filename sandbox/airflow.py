@@ -70,7 +70,7 @@ def stop() -> None:
 def deploy(environment: Mapping[str, str]) -> None:
     """What a deployment does: make the manifest that the DAGs are rendered from, and a first docs site.
 
-    The site has no types of columns until the daily DAG publishes one: no engine is asked, for nothing may be built yet.
+    The site lacks the columns' types until the daily DAG publishes one: no engine is asked, nothing may be built yet.
     """
     dbt = [BIN / "dbt", "--quiet"]
     target = Path(environment["DBT_MANIFEST"]).parent

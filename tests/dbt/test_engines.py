@@ -30,8 +30,8 @@ STANDARD = """
 """
 FUNCTIONS = {
     "duckdb": f"""{STANDARD}
-        arg_max_null array_to_string concat_ws encode from_json generate_subscripts json_keys json_type last_value list_has_any
-        read_parquet regexp_matches regexp_replace sha256 trim try try_cast unhex unnest
+        arg_max_null array_to_string concat_ws encode from_json generate_subscripts json_keys json_type last_value
+        list_has_any read_parquet regexp_matches regexp_replace sha256 trim try try_cast unhex unnest
     """,
     "athena": f"""{STANDARD}
         array_join concat_ws element_at from_hex from_iso8601_timestamp_nanos json_extract json_extract_scalar

@@ -131,7 +131,7 @@ CASTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def documents(first_id: int) -> list[str]:
-    """A row of the customer table as JSON for each of the texts above in each of its columns; ids count from `first_id`."""
+    """Rows of the customer table as JSON: one for each text above in each of its columns; ids count from `first_id`."""
     cases = [(column, text) for column, (_, texts) in CASTS.items() for text in texts]
     cases += [(column, text) for column in ("uf", "status") for text in TRIMMED]
     cases += [("observacoes", value) for value in NESTED]
