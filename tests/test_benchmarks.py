@@ -9,6 +9,7 @@ import pytest
 from benchmarks import report
 from benchmarks.measure import Cost, measure, typical
 from benchmarks.world import environment
+from sandbox.athena import artifacts
 
 READERS = {
     "users": "dlt, ConnectorX",
@@ -35,7 +36,10 @@ def test_a_quick_run_writes_its_table_between_its_markers(name: str, tmp_path: P
     work.mkdir()
     command = ["-m", "benchmarks", "--quick", "--only", name, "--output", str(output), "--work", str(work)]
 
-    done = subprocess.run([sys.executable, *command], env=environment(tmp_path), capture_output=True, text=True)
+    settings = environment(
+        tmp_path, SANDBOX_CACHE=str(artifacts.cache().parent)
+    )  # Trino's files, as `make athena` has them
+    done = subprocess.run([sys.executable, *command], env=settings, capture_output=True, text=True)
 
     assert done.returncode == 0, done.stdout + done.stderr
     text = output.read_text()

@@ -51,6 +51,7 @@ NOISE = b"0123456789" * 50
         gzip.compress(NOISE + VALUE.encode()),
         b'{"metadata": "' + VALUE.encode() + b'"}',
     ],
+    ids=["parquet", "parquet of lists", "avro, deflated", "avro, an upper bound", "puffin", "gzip", "json"],
 )
 def test_a_value_is_found(content: bytes) -> None:
     assert iceberg_files.holding({"file": content, "other": b"{}"}, [VALUE, "nobody@example.com"]) == {"file": {VALUE}}
