@@ -397,19 +397,3 @@ def athena_queries(aws: str) -> list[str]:
     client = boto3.client("athena", "us-east-1", endpoint_url=aws)
     identifiers = client.list_query_executions()["QueryExecutionIds"]
     return [client.get_query_execution(QueryExecutionId=each)["QueryExecution"]["Query"] for each in identifiers]
-
-
-def test_athena_forgets_the_snapshots_of_every_table(engine: Callable[..., Any], built: None, aws: str) -> None:
-    engine("athena", "run-operation", "maintain_tables", "--args", "{forget: true}")
-    asked = [sql.rpartition("*/")[2].strip() for sql in athena_queries(aws)]
-    users = [sql for sql in asked if re.search(r"curated\W+users\b", sql)]
-    age = "alter table `curated`.`users` set tblproperties ('vacuum_max_snapshot_age_seconds' = '%s')"
-    assert users == [
-        "optimize awsdatacatalog.curated.users rewrite data using bin_pack",
-        age % 1,
-        "vacuum awsdatacatalog.curated.users",
-        age % 432000,
-    ]
-    tables = {found[1] for sql in asked if (found := re.match(r"vacuum .*\.(\w+)$", sql))}
-    assert len(asked) == 4 * len(tables)
-    assert tables > {"user_changes", "completed_user_changes", "dim_users"}

@@ -15,7 +15,7 @@
         {%- if relation is not none %}
             {%- do run_until_done('optimize ' ~ relation ~ ' rewrite data using bin_pack', 'optimize') %}
             {%- if forget %}
-                {%- do replace_manifests(relation) %}
+                {%- do replace_manifests(node, relation) %}
                 {%- do run_or_print(keep_snapshots(node, 1), false) %}
             {%- endif %}
             {%- do run_until_done('vacuum ' ~ relation, 'vacuum') %}
@@ -33,16 +33,25 @@
     {%- do adapter.run_operation_with_potential_multiple_runs(statement, operation) %}
 {% endmacro %}
 
-{#- Commits a change that changes no row. OPTIMIZE leaves a manifest of the files that it has replaced, with the least and greatest
-    value of each column; it belongs to the current snapshot, so VACUUM keeps it. The next commit leaves it out. #}
-{% macro replace_manifests(relation) %}
-    {%- set column = adapter.get_columns_in_relation(relation)[0].name %}
+{#- Commits a change that changes no value, of one row, to a table that is kept (others are made again by each build). OPTIMIZE
+    leaves a manifest of the files that it has replaced, with the least and greatest value of each column; it belongs to the
+    current snapshot, so VACUUM keeps it. The next commit leaves it out. #}
+{% macro replace_manifests(node, relation) %}
+    {%- set key = [node.config.unique_key] if node.config.unique_key is string else node.config.unique_key %}
+    {%- if node.config.materialized != 'incremental' %}{{ return('') }}{% endif %}
     {%- if run_query('select 1 as found from ' ~ relation ~ ' limit 1').rows | length %}
-        {%- set one = 'select ' ~ column ~ ' from ' ~ relation ~ ' where ' ~ column ~ ' is not null limit 1' %}
-        {%- do run_or_print('update ' ~ relation ~ ' set ' ~ column ~ ' = ' ~ column ~ ' where ' ~ column ~ ' in (' ~ one ~ ')', false) %}
+        {%- set statement -%}
+            update {{ relation }} set {{ key[0] }} = {{ key[0] }}
+            where ({{ key | join(', ') }}) in (
+                select {{ key | join(', ') }} from {{ relation }}
+                where {{ key | join(' is not null and ') }} is not null
+                limit 1
+            )
+        {%- endset %}
+        {%- do run_or_print(statement, false) %}
     {%- else %}
-        {%- do run_or_print('insert into ' ~ relation ~ ' (' ~ column ~ ') select max(' ~ column ~ ') from ' ~ relation, false) %}
-        {%- do run_or_print('delete from ' ~ relation ~ ' where ' ~ column ~ ' is null', false) %}
+        {%- do run_or_print('insert into ' ~ relation ~ ' (' ~ key[0] ~ ') select max(' ~ key[0] ~ ') from ' ~ relation, false) %}
+        {%- do run_or_print('delete from ' ~ relation ~ ' where ' ~ key[0] ~ ' is null', false) %}
     {%- endif %}
 {% endmacro %}
 

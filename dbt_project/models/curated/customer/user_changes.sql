@@ -1,6 +1,7 @@
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
+    unique_key=['epoch', 'commit_lsn', 'change_seq', 'user_id'],
     on_schema_change='fail',
     pre_hook="{{ forget_user_changes() }}",
 ) }}
