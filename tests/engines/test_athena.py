@@ -130,7 +130,7 @@ def test_changes_of_the_loader_of_the_stream_and_of_dms(
     for number, rows in enumerate(feeds, 1):
         path = deliver(tmp_path, rows, number)
         world.put(path, f"{today}/{path.name}")
-    hostile = [Event("c", 10**15 + n, after=text) for n, text in enumerate(hostile_values.documents(2_000_000))]
+    hostile = [Event("c", 1_000 + n, after=text) for n, text in enumerate(hostile_values.documents(2_000_000))]
     batch_id = land(tmp_path, hostile, datetime.now(UTC))
     [path] = tmp_path.rglob(f"{batch_id}.parquet")
     world.put(path, f"{today}/{path.name}")
