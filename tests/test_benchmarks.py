@@ -18,7 +18,7 @@ READERS = {
     "cycle": "| 2 | 1,200 |",
     "erasure": "copy by DuckDB",
     "airflow": "| the same in BashOperators |",
-    "engines": "refined, a later build | Redshift |",
+    "engines": "refined, the first build | Redshift |",
 }
 
 

@@ -345,7 +345,7 @@ def test_outputs_are_settings(templates: Templates) -> None:
     assert deploy.FIXED.keys() <= set(re.findall("^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     profiles = (ROOT / "profiles.yml").read_text()
     athena_and_redshift = set(re.findall(r"env_var\('([A-Z_]+)'", profiles.partition("athena:")[2]))
-    assert athena_and_redshift - {"DBT_SCHEMA", "USER"} <= settings.keys()
+    assert athena_and_redshift - {"DBT_SCHEMA", "USER", "REDSHIFT_PORT"} <= settings.keys()
     loaders_need = {"LAKE_URI", "VAULT_URI", "DOCS_URI", "LAKE_KMS_KEY_ID", "VAULT_KMS_KEY_ID", "MASKING_KEY_SECRET_ID"}
     assert loaders_need <= settings.keys()
     database = templates["warehouse"]["Resources"]["Namespace"]["Properties"]["DbName"]

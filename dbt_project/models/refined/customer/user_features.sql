@@ -1,4 +1,4 @@
-{#- Bound to its table on Redshift, the view and its grants would be dropped with the table, by CASCADE. -#}
+{#- Bound to its table, the view and its grants would be dropped with the table. An engine that binds no views ignores this. -#}
 {{ config(materialized='view', bind=false) }}
 
 select
