@@ -31,8 +31,8 @@ LONGEST = (
 
 _numbers = itertools.count(1)
 
-# When the interpreter ends, DuckDB's bindings list what is still referenced then ("nanobind: leaked ..."). That tells nothing
-# of the tests, and a failure must be the last thing on the screen. There is no switch for it outside of their C++.
+# When the interpreter ends, DuckDB's bindings list what is still referenced ("nanobind: leaked ..."). That has nothing
+# to do with the tests, and a failure must be the last thing on the screen. Only their C++ could switch it off.
 atexit.register(os.dup2, os.open(os.devnull, os.O_WRONLY), 2)
 
 
