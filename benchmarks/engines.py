@@ -21,7 +21,7 @@ from sandbox.disney_api import DisneyApi
 
 log = logging.getLogger(__name__)
 
-PEOPLE, QUICK_PEOPLE = 20_000, 50
+PEOPLE, QUICK_PEOPLE = 5_000, 50
 CHARACTERS, QUICK_CHARACTERS = 9_800, 20
 NEW_CHANGES = 520  # of 150,000 a day, those of five minutes
 # In a quick run a few models are enough to show that it works.
