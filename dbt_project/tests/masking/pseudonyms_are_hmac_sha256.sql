@@ -1,8 +1,10 @@
 -- depends_on: {{ ref('dim_users') }} {{ ref('dim_characters') }}
 -- Whether this engine's form of HMAC-SHA-256 gives what Python's gives: RFC 4231's test case 2, whose key is no secret, a
 -- text with accents, an empty one and none. The pads and the inner digest are bytes that are no UTF-8.
--- It reads a table, so that Redshift's compute nodes answer as they do for the models, and types its texts, which have none
--- there.
+-- It reads a table that is there, so that Redshift's compute nodes answer as they do for the models, and types its texts, which
+-- have none there.
+{%- set is_there = not may_query() or load_relation(ref('dim_users')) is not none %}
+{%- set table_that_is_built = ref('dim_users') if is_there else ref('dim_characters') %}
 {%- set pads = {'inner_pad': '7c535053' ~ '36' * 60, 'outer_pad': '16393a39' ~ '5c' * 60} %}
 
 with jefe as (
@@ -14,7 +16,7 @@ with jefe as (
         {%- for pad, bytes in pads.items() %}
         cast('{{ bytes }}' as varchar(128)) as {{ pad }}{{ ',' if not loop.last }}
         {%- endfor %}
-    from (select count(*) as found from {{ source('vault', 'masking_key') }}) as keys
+    from (select count(*) as found from {{ table_that_is_built }}) as asked
 ),
 
 digests as (
