@@ -3,6 +3,7 @@
 Athena and Redshift are the local ones: adapters and statements are real, the seconds are Trino's and PostgreSQL's.
 """
 
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -39,7 +40,9 @@ class Engine(NamedTuple):
     log: Path | None
 
     def statements(self) -> int:
-        return len(self.log.read_text().splitlines()) if self.log and self.log.exists() else 0
+        if self.log is None or not self.log.exists():
+            return 0
+        return sum("login" not in json.loads(line) for line in self.log.read_text().splitlines())
 
 
 class Build(NamedTuple):
