@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import boto3
-
 from benchmarks.measure import Cost, measure
 from benchmarks.report import Section
 from benchmarks.world import DBT, LOADERS, MASKING_KEY, customer_database, customer_settings, environment
@@ -101,9 +99,7 @@ def engines(work: Path) -> Iterator[tuple[Engine, Engine, Engine]]:
 
 def copy_out(lake: Engine, duckdb: Engine) -> None:
     """Bring raw and the vault out of S3 to where DuckDB reads them."""
-    names = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
-    keys = {name: lake.settings[setting] for name, setting in names.items()}
-    s3 = boto3.client("s3", endpoint_url=lake.settings["AWS_ENDPOINT_URL"], region_name=athena.REGION, **keys)
+    s3 = athena.client("s3", lake.settings["AWS_ENDPOINT_URL"])
     for bucket, prefix, folder in (("lake", "raw/", "LAKE_URI"), ("vault", "", "VAULT_URI")):
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for found in page.get("Contents", []):
@@ -142,5 +138,5 @@ def report(builds: list[Build]) -> Section:
         ("build", "engine", "s", "of DuckDB's", "dbt's CPU s", "statements"),
         rows,
         [],
-        ["Statements are what AWS would be sent. Seconds are not AWS's: Trino and PostgreSQL stand in for it here"],
+        ["Statements are what AWS would be sent. Seconds are those of Trino and PostgreSQL on this machine, not AWS's"],
     )

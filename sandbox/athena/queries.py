@@ -147,7 +147,7 @@ class Queries:
             state, reason = "SUCCEEDED", None
         except rules.FailedError as error:
             state, reason = "FAILED", str(error)
-        except Exception as error:  # of this stand-in: the query must not seem to run for ever
+        except Exception as error:  # a fault of the local Athena: without a state the client would wait without end
             state, reason = "FAILED", f"LOCAL_ATHENA_ERROR: {type(error).__name__}: {error}"
         with self._lock:
             if query.ended is None:

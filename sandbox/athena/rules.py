@@ -166,7 +166,7 @@ def without_semicolon(sql: str) -> str:
 
 
 def _hive(bare: str, words: Sequence[str], today: date) -> Plan:
-    """Hive's DDL: names stand in backticks, and double quotes are no part of its grammar."""
+    """Hive's DDL: it quotes names with backticks, and its grammar has no double quotes."""
     if '"' in re.sub(_STRING, "", bare):
         raise RefusedError(f"no viable alternative at input '{' '.join(words[:2])} \"'")
     if words[0] == "create":

@@ -21,7 +21,7 @@ from typing import Any
 
 from sandbox.redshift import rewrite
 from sandbox.redshift.faults import Faults
-from sandbox.redshift.rewrite import RefusedError
+from sandbox.redshift.rewrite import RefusedError, literal
 
 _numbers = itertools.count(1)  # of sessions
 _SSL_REQUEST, _CANCEL = 80877103, 80877102  # codes in the place of a protocol version
@@ -359,12 +359,8 @@ def _fields(body: bytes) -> dict[str, str]:
 
 def _raising(sqlstate: str, message: str) -> str:
     """A statement that fails, so that the transaction is left as a failure leaves it."""
-    code = f"begin raise exception using errcode = {_literal(sqlstate)}, message = {_literal(message)}; end"
-    return f"do {_literal(code)}"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    code = f"begin raise exception using errcode = {literal(sqlstate)}, message = {literal(message)}; end"
+    return f"do {literal(code)}"
 
 
 def _quoted(name: str) -> str:

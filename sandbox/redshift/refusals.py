@@ -62,7 +62,7 @@ UNSUPPORTED, LEADER_ONLY, TYPES, RESERVED = (
 )
 _LONGEST_NAME = 127  # bytes (r_names)
 
-# Clauses, as they stand in a statement's words with a blank between each two.
+# Clauses, as patterns over a statement's words joined by single blanks.
 _CLAUSES = (
     (r"\bfilter \( where\b", "FILTER (WHERE ...) of an aggregate", "r_COUNT: no such clause"),
     (r"\bdistinct on \(", "DISTINCT ON", "c_unsupported-postgresql-features"),

@@ -85,7 +85,7 @@ def _external_schema(sql: str) -> str | None:
     if not found:
         raise RefusedError("the stand-in knows CREATE EXTERNAL SCHEMA IF NOT EXISTS ... FROM DATA CATALOG alone")
     name, database, role = _unquoted(found[1]).lower(), found[2], found[3].strip("'")
-    return f"select rs.create_external_schema({_literal(name)}, {_literal(database)}, {_literal(role)})"
+    return f"select rs.create_external_schema({literal(name)}, {literal(database)}, {literal(role)})"
 
 
 def _late_binding_view(sql: str) -> str | None:
@@ -95,7 +95,7 @@ def _late_binding_view(sql: str) -> str | None:
     found = _LATE_BINDING.fullmatch(sql)
     if not found:
         raise RefusedError("the stand-in does not know this form of WITH NO SCHEMA BINDING")
-    return f"select rs.create_late_binding_view({_literal(found[1])}, {_literal(_spliced(found[2]))})"
+    return f"select rs.create_late_binding_view({literal(found[1])}, {literal(_spliced(found[2]))})"
 
 
 def _user(sql: str) -> str | None:
@@ -114,12 +114,12 @@ def _user(sql: str) -> str | None:
     if timeout and int(timeout) not in _SESSION_TIMEOUT:
         raise RefusedError("SESSION TIMEOUT is 60 to 1728000 seconds")
     sees_all = {"unrestricted": "true", "restricted": "false"}.get(options.get("access", "").lower(), "null")
-    name = _literal(_unquoted(found[2]))
+    name = literal(_unquoted(found[2]))
     if found[1].lower() == "create":
         if "disable" not in options or "statement" in options:
             raise RefusedError("the stand-in knows CREATE USER ... PASSWORD DISABLE alone")
         return f"select rs.create_user({name}, {timeout or 'null'}, {sees_all})"
-    digest, salt = (_literal(options[each]) if each in options else "null" for each in ("digest", "salt"))
+    digest, salt = (literal(options[each]) if each in options else "null" for each in ("digest", "salt"))
     statement = options.get("statement", "null")
     return f"select rs.set_user({name}, {digest}, {salt}, {timeout or 'null'}, {statement}, {sees_all})"
 
@@ -249,5 +249,6 @@ def _unquoted(name: str) -> str:
     return name.strip('"')
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """The text as a string of SQL."""
     return "'" + text.replace("'", "''") + "'"

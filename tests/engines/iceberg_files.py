@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-BOUND = 16  # characters: as much of a long text stands in a manifest as a column's bound
+BOUND = 16  # characters of a long text that a manifest holds as a column's bound
 AVRO = b"Obj\x01"
 PUFFIN = b"PFA1"
 ZSTD_FRAME = b"\x28\xb5\x2f\xfd"

@@ -159,7 +159,7 @@ def test_nothing_new_appends_nothing_and_changes_nothing(world: World) -> None:
 def test_truncate_resnapshot_rotation_and_erasure_in_the_daily_run(world: World) -> None:
     """Raw is compacted before the build, as the DAG does, here while the engine reads it; then files are retired."""
     with psycopg.connect(world.database.app_dsn, autocommit=True) as app:
-        # Those whose values are the least and the greatest of all: they stand in manifests too, as columns' bounds.
+        # People with the least and greatest values: manifests hold these too, as columns' bounds.
         extremes = f"SELECT id, email, cpf FROM usuarios WHERE id <= {PEOPLE} ORDER BY {{}} LIMIT 1"
         erased = [app.execute(extremes.format(order)).fetchone() for order in ("cpf", "email DESC")]
         app.execute("TRUNCATE usuarios")

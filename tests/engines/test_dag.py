@@ -10,8 +10,8 @@ from unittest.mock import patch
 import pytest
 
 from sandbox import athena, customer_app, postgres, redshift
+from sandbox.athena import Athena
 from sandbox.redshift import Redshift
-from tests.conftest import LocalAthena
 from tests.dags import running
 from tests.dags.conftest import ROOT
 from tests.dags.running import EVERY, Airflow
@@ -23,11 +23,10 @@ CUT = "timedelta(minutes=4, seconds=40)"  # Trino's seconds on a busy laptop are
 
 
 @pytest.fixture
-def warehouse(tmp_path: Path, local_athena: LocalAthena) -> Iterator[Redshift]:
+def warehouse(tmp_path: Path, athena_server: Athena) -> Iterator[Redshift]:
     """A Redshift whose external schemas show an empty lake on the local Athena."""
-    athena.empty(local_athena.engine)
     with patch.dict(os.environ, {"SANDBOX_HOME": str(tmp_path / "redshift")}):
-        settings = os.environ | athena.exports(local_athena.engine)
+        settings = os.environ | athena.exports(athena_server)
         try:
             yield redshift.start(port=postgres.free_port(), environment=settings)
         finally:
@@ -35,9 +34,9 @@ def warehouse(tmp_path: Path, local_athena: LocalAthena) -> Iterator[Redshift]:
 
 
 @pytest.fixture
-def airflow(tmp_path: Path, local_athena: LocalAthena, warehouse: Redshift) -> Iterator[Airflow]:
+def airflow(tmp_path: Path, athena_server: Athena, warehouse: Redshift) -> Iterator[Airflow]:
     """An Airflow that builds on both engines, with a customer database and an API of its own."""
-    settings = athena.exports(local_athena.engine)
+    settings = athena.exports(athena_server)
     settings |= warehouse.exports(settings) | {"WAREHOUSE_TARGET": "redshift"}
     patient = (ROOT / "dags/lakehouse.py").read_text().replace(f'"{EVERY}"', "None")
     assert CUT in patient

@@ -1,3 +1,4 @@
+{#- `append` ignores the unique key; maintain_tables finds one row by it. -#}
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
