@@ -25,11 +25,13 @@ from loaders.lake import Lake, open_lake
 from loaders.ledger import Ledger
 from loaders.raw import USER_CHANGES, Landed
 from loaders.settings import Settings
-from loaders.users import events, scrub, snapshot, source
+from loaders.users import events, scrub, slots, snapshot
 from loaders.users.events import Event, lsn_text
 from loaders.users.pgoutput import decode
+from loaders.users.publication import RESNAPSHOT, Table, find_table
 from loaders.users.replication import stream
-from loaders.users.source import RESNAPSHOT, Server, Slot, Table
+from loaders.users.server import Server, check_server, connect, inspect, source_errors
+from loaders.users.slots import Slot
 from loaders.users.state import NAME, Bookmark, Intent, State
 
 log = logging.getLogger(__name__)
@@ -42,15 +44,15 @@ def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
     """
     dsn = settings.required_customer_dsn
     lake = open_lake(settings.lake_uri, kms_key_id=settings.lake_kms_key_id)
-    with lake.lock(NAME), source.source_errors():
+    with lake.lock(NAME), source_errors():
         swap.finish(lake)
         raw.ensure_tables(lake)
         bookmark = Bookmark(lake)
         ledger = Ledger.open(settings, lake)  # under the lock: see loaders.erasure
-        with source.connect(dsn) as connection:
-            server = source.inspect(connection)
-            source.check_server(server)
-            table = source.find_table(connection, settings.customer_table, is_standby=server.is_standby)
+        with connect(dsn) as connection:
+            server = inspect(connection)
+            check_server(server)
+            table = find_table(connection, settings.customer_table, is_standby=server.is_standby)
             if resnapshot or not bookmark.state:
                 _begin_epoch(bookmark, table, resnapshot=resnapshot)
             elif bookmark.state.position is None:
@@ -61,7 +63,7 @@ def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
                 slot = _continued_slot(bookmark.state, connection, server, table)
                 landed = _land_changes(bookmark, ledger, dsn, server, table)
                 landed = replace(landed, slot_lag_bytes=slot.retained_bytes)
-            source.advance_slot(connection, bookmark.state.slot, bookmark.state.position)
+            slots.advance(connection, bookmark.state.slot, bookmark.state.position)
     return landed
 
 
@@ -99,15 +101,15 @@ def _land_snapshot(
         "table": table.qualified_name,
         "published_as": table.published_as,
     }
-    slot = source.find_slot(connection, former.slot)
+    slot = slots.find(connection, former.slot)
     if slot and not (former.intent and former == replace(former, **origin)):
         # Before the intent is saved, so that an attempt that is repeated finds no slot but its own.
         log.warning("the slot %s is made anew: no snapshot that it continues was landed", former.slot)
-        source.drop_slot(connection, former.slot)
+        slots.drop(connection, former.slot)
         slot = None
     state = bookmark.save(replace(former, **origin, intent=Intent(_now())))
-    with source.connect(settings.customer_snapshot_dsn) as reader:
-        replica = source.inspect(reader)
+    with connect(settings.customer_snapshot_dsn) as reader:
+        replica = inspect(reader)
         if (replica.system_identifier, replica.database) != (server.system_identifier, server.database):
             raise OperatorError("CUSTOMER_SNAPSHOT_DSN does not lead to a replica of the database of CUSTOMER_DSN")
         if server.is_standby and not replica.is_standby:
@@ -117,7 +119,7 @@ def _land_snapshot(
             position = snapshot.begin_on_standby(reader, slot.confirmed)
         else:
             if slot:
-                source.drop_slot(connection, state.slot)
+                slots.drop(connection, state.slot)
             position = _begin_with_new_slot(state.slot, settings, reader, replica)
         # From now on the file's presence says whether the snapshot is landed.
         state = bookmark.save(replace(state, intent=replace(state.intent, end=position)))
@@ -129,8 +131,8 @@ def _land_snapshot(
 
 def _begin_with_new_slot(slot: str, settings: Settings, reader: psycopg.Connection, replica: Server) -> int:
     """Make the slot and begin the reader's transaction; return the LSN at which it sees the table."""
-    with closing(source.connect(settings.customer_dsn, replication=True)) as replication:
-        start, exported = source.create_slot(replication, slot, export=not replica.is_standby)
+    with closing(connect(settings.customer_dsn, replication=True)) as replication:
+        start, exported = slots.create(replication, slot, export=not replica.is_standby)
         log.info("made the slot %s at %s", slot, lsn_text(start))
         if exported:
             log.warning("the whole table is read on the primary: CUSTOMER_SNAPSHOT_DSN names no replica")
@@ -150,7 +152,7 @@ def _finish_snapshot(bookmark: Bookmark) -> None:
 
 def _continued_slot(state: State, connection: psycopg.Connection, server: Server, table: Table) -> Slot:
     """The slot, or an error unless it still has every change from the state's position on."""
-    slot = source.find_slot(connection, state.slot)
+    slot = slots.find(connection, state.slot)
     end = state.intent.end if state.intent else state.position
     if (state.system_identifier, state.database) != (server.system_identifier, server.database):
         reason = "CUSTOMER_DSN leads to another server or database than the one whose changes were landed"
@@ -191,7 +193,7 @@ def _land_changes(bookmark: Bookmark, ledger: Ledger, dsn: str, server: Server, 
 def _changes(dsn: str, state: State, table: Table) -> Iterator[Event]:
     """The changes of the state's range; the connection is closed with the last of them."""
     span = {"start": state.position, "end": state.intent.end}
-    with closing(source.connect(dsn, replication=True)) as replication:
+    with closing(connect(dsn, replication=True)) as replication:
         messages = stream(replication, slot=state.slot, publication=table.publication, **span)
         yield from decode(messages, relation_oid=table.oid, database=state.database, **span)
 

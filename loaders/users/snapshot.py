@@ -10,7 +10,7 @@ from psycopg import sql
 
 from loaders.errors import TransientError
 from loaders.users.events import Event, lsn_text, microseconds, source_prefix
-from loaders.users.source import Table
+from loaders.users.publication import Table
 
 log = logging.getLogger(__name__)
 

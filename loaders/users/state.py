@@ -41,7 +41,7 @@ class State:
     system_identifier: str | None = None
     database: str | None = None
     table: str | None = None
-    published_as: str | None = None  # see loaders.users.source.Table
+    published_as: str | None = None  # see loaders.users.publication.Table
     position: int | None = None  # None: the epoch's snapshot is not landed as yet
     intent: Intent | None = None
 

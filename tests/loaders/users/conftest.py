@@ -15,7 +15,7 @@ import pytest
 from loaders import users
 from loaders.raw import USER_CHANGES, Landed
 from loaders.settings import Settings
-from loaders.users import source
+from loaders.users import server
 from loaders.users.state import KEY
 from sandbox import customer_app, postgres
 
@@ -91,7 +91,7 @@ class Landing:
 
     def live(self) -> dict[str, dict]:
         """The table itself, as text."""
-        with source.connect(self.customer.app_dsn) as connection, connection.cursor() as cursor:
+        with server.connect(self.customer.app_dsn) as connection, connection.cursor() as cursor:
             columns = [column.name for column in cursor.execute("SELECT * FROM public.usuarios LIMIT 0").description]
             with cursor.copy("COPY public.usuarios TO STDOUT") as copy:
                 return {row[0]: dict(zip(columns, row, strict=True)) for row in copy.rows()}

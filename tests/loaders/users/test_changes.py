@@ -11,7 +11,7 @@ import pytest
 
 from loaders.errors import TransientError
 from loaders.lake import open_lake
-from loaders.users import events, replication, source
+from loaders.users import events, replication, server
 from sandbox import customer_app
 from tests.loaders.users.conftest import Landing, person
 
@@ -258,7 +258,7 @@ def test_a_stream_that_makes_no_progress_is_given_up(started: Landing, monkeypat
     monkeypatch.setattr(replication, "PATIENCE_SECONDS", 0.3)
     started.write(person("Bia"))
     state = started.state
-    with closing(source.connect(started.customer.dsn, replication=True)) as connection:
+    with closing(server.connect(started.customer.dsn, replication=True)) as connection:
         messages = replication.stream(
             connection, slot=state["slot"], publication="lakehouse_usuarios", start=state["position"], end=1 << 62
         )
@@ -278,7 +278,7 @@ def test_landing_takes_no_lock_beyond_a_reads(started: Landing) -> None:
 def test_nothing_is_locked_while_changes_are_streamed(started: Landing) -> None:
     started.write(person("Bia"))
     state, locks = started.state, "SELECT mode FROM pg_locks WHERE relation = 'usuarios'::regclass"
-    with closing(source.connect(started.customer.dsn, replication=True)) as connection:
+    with closing(server.connect(started.customer.dsn, replication=True)) as connection:
         messages = replication.stream(
             connection, slot=state["slot"], publication="lakehouse_usuarios", start=state["position"], end=1 << 62
         )

@@ -10,7 +10,7 @@ import pytest
 from loaders import users
 from loaders.errors import OperatorError, TransientError
 from loaders.lake import open_lake
-from loaders.users import source
+from loaders.users import server, slots
 from loaders.users.events import Event
 from loaders.users.pgoutput import decode
 from loaders.users.replication import stream
@@ -50,8 +50,8 @@ def heals(landing: Landing) -> None:
 
 
 def test_a_slot_that_is_gone(started: Landing) -> None:
-    with source.connect(started.customer.dsn) as connection:
-        source.drop_slot(connection, started.state["slot"])
+    with server.connect(started.customer.dsn) as connection:
+        slots.drop(connection, started.state["slot"])
     stops(started, "is gone")
     heals(started)
 
@@ -162,9 +162,9 @@ def test_a_second_run_at_once_stops_and_changes_nothing(started: Landing) -> Non
 def test_a_slot_that_is_in_use_is_waited_for_and_then_left(started: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     started.write(person("Caio"))
     names = {"slot": started.state["slot"], "publication": "lakehouse_usuarios"}
-    with closing(source.connect(started.customer.dsn, replication=True)) as connection:
+    with closing(server.connect(started.customer.dsn, replication=True)) as connection:
         assert next(stream(connection, **names, start=0, end=1 << 62))
-        monkeypatch.setattr(source, "SLOT_FREE_SECONDS", 0.2)
+        monkeypatch.setattr(slots, "SLOT_FREE_SECONDS", 0.2)
         with pytest.raises(TransientError, match="another reader holds the slot"):
             started.land()
     monkeypatch.undo()
@@ -173,7 +173,7 @@ def test_a_slot_that_is_in_use_is_waited_for_and_then_left(started: Landing, mon
 
 def test_a_slot_that_has_moved_back_gives_nothing_twice(started: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a crash of the primary a slot may be where it was some time ago."""
-    monkeypatch.setattr(source, "advance_slot", lambda *_: None)
+    monkeypatch.setattr(slots, "advance", lambda *_: None)
     for name in ("Caio", "Davi", "Elis"):
         started.write(person(name))
         assert started.land().rows == 1

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from loaders.errors import OperatorError, TransientError
-from loaders.users import snapshot, source
+from loaders.users import server, slots, snapshot
 from sandbox import customer_app, postgres
 from tests.loaders.users.conftest import Landing, person, writing
 
@@ -111,8 +111,8 @@ def test_the_standby_alone_serves_slot_snapshot_and_changes(landing: Landing, se
         assert landed.slot_lag_bytes > 0
         assert landing.replayed() == landing.live()
     finally:
-        with source.connect(landing.customer.snapshot_dsn) as connection:
-            source.drop_slot(connection, landing.state["slot"])
+        with server.connect(landing.customer.snapshot_dsn) as connection:
+            slots.drop(connection, landing.state["slot"])
 
 
 def test_a_snapshot_dsn_of_another_database_is_refused(landing: Landing, customer_database: postgres.Database) -> None:
@@ -124,7 +124,7 @@ def test_a_snapshot_dsn_of_another_database_is_refused(landing: Landing, custome
 def test_a_transaction_that_stays_open_bounds_the_wait_for_the_slot(
     landing: Landing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "SLOT_CREATION_SECONDS", 0.3)
+    monkeypatch.setattr(slots, "SLOT_CREATION_SECONDS", 0.3)
     with psycopg.connect(landing.customer.app_dsn) as connection:
         connection.execute(person("Ana"))
         with pytest.raises(TransientError, match="have been open"):
