@@ -51,17 +51,20 @@ def drop(connection: psycopg.Connection, name: str) -> None:
     connection.execute("SELECT pg_drop_replication_slot(%s)", [name])
 
 
-def create(replication: psycopg.Connection, name: str, *, export: bool) -> tuple[int, str | None]:
+def create(
+    replication: psycopg.Connection, name: str, *, export: bool, temporary: bool = False
+) -> tuple[int, str | None]:
     """Create the slot on a replication connection; return its start and, with `export`, the id of a snapshot there.
 
     The snapshot lives until the connection's next command. The server waits for every transaction that is open; that
     holds nobody up, but is bounded here: raises TransientError.
     """
+    kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
     snapshot = "EXPORT_SNAPSHOT" if export else "NOEXPORT_SNAPSHOT"
     timer = Timer(SLOT_CREATION_SECONDS, replication.cancel_safe)
     timer.start()
     try:
-        row = replication.execute(f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput {snapshot}').fetchone()
+        row = replication.execute(f'CREATE_REPLICATION_SLOT "{name}" {kind} pgoutput {snapshot}').fetchone()
     except psycopg.errors.QueryCanceled:
         raise TransientError(
             f"no slot could be created within {SLOT_CREATION_SECONDS:.0f} s: the server waits for transactions that "
