@@ -12,10 +12,8 @@ from datetime import timedelta
 
 from airflow.sdk import DAG
 from lakehouse_dbt import build_group, share_tests
-from lakehouse_tasks import alert_of_failed_run, alert_of_failed_task, land, verdict
+from lakehouse_tasks import SOURCES, alert_of_failed_run, alert_of_failed_task, land, verdict
 
-# Where a stream brings the changes of users, the loader must not bring them too.
-SOURCES = ("disney", "users") if (os.environ.get("CHANGE_FEED_NAME") or "loader") == "loader" else ("disney",)
 LAKE_TARGET, WAREHOUSE_TARGET = (os.environ.get(name) or "local" for name in ("LAKE_TARGET", "WAREHOUSE_TARGET"))
 
 with DAG(

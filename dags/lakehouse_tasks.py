@@ -4,6 +4,7 @@ The loaders' modules are imported when a task runs, so that reading a DAG file c
 """
 
 import json
+import os
 import shutil
 import time
 from dataclasses import asdict
@@ -14,6 +15,9 @@ from typing import Any
 
 from airflow.sdk import XComArg, task
 from airflow.sdk.exceptions import AirflowFailException
+
+# What the loader lands: where a stream brings the changes of users, it does not.
+SOURCES = ("disney", "users") if (os.environ.get("CHANGE_FEED_NAME") or "loader") == "loader" else ("disney",)
 
 
 def land(source: str) -> XComArg:
@@ -40,6 +44,22 @@ def maintain_raw(command: str, *, pool: str) -> XComArg:
     @task(task_id=f"{command}_raw", retries=1, retry_delay=timedelta(minutes=1), pool=pool)
     def run() -> dict[str, Any]:
         return asdict(_call(module, command)[1])
+
+    return run()
+
+
+def verify_lake(*, pool: str) -> XComArg:
+    """Compare curated.users with the customer table: red, and an alert, where they differ."""
+
+    @task(task_id="verify", retries=1, retry_delay=timedelta(minutes=1), pool=pool)
+    def run() -> dict[str, Any]:
+        from loaders import alerts, watch
+
+        settings, found = _call("loaders.verify", "verify")
+        alerts.notify(settings, *watch.alerts_of_verification(found))
+        if not found.is_equal:
+            raise AirflowFailException("the lake differs from the source: `python -m loaders verify` says how")
+        return asdict(found)
 
     return run()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from loaders.alerts import Alert
 from loaders.raw import Landed
+from loaders.verify import Verified
 
 TESTS = ("test", "unit_test")  # what else dbt runs (models, seeds, snapshots) makes tables
 YEAR_ONE = "0001-01-01"  # what dbt says of a source without any row among those it looked at
@@ -26,6 +27,14 @@ def alerts_of_landing(landed: Landed, limit_bytes: int) -> list[Alert]:
     if landed.slot_lag_bytes is None or landed.slot_lag_bytes <= limit_bytes:
         return []
     return [Alert("slot_lag", landed.table, {"slot_lag_bytes": landed.slot_lag_bytes, "limit_bytes": limit_bytes})]
+
+
+def alerts_of_verification(verified: Verified) -> list[Alert]:
+    """The lake differs from the source: in how many rows, and in which columns."""
+    if verified.is_equal:
+        return []
+    counts = {name: getattr(verified, name) for name in ("missing", "extra", "different", "repeated")}
+    return [Alert("lake_differs", "curated.users", counts | {"columns": "/".join(verified.columns) or "none"})]
 
 
 def alerts_of_lateness(dag_id: str, last_success: datetime | None, now: datetime, minutes: float = 10) -> list[Alert]:
