@@ -25,9 +25,11 @@ class Lake:
     def __init__(self, folder: Path) -> None:
         from dbt.cli.main import dbtRunner  # here, since it costs every start 4 s of CPU
 
-        self._flags = ["--target", os.environ.get("LAKE_TARGET") or "local", "--log-level-file", "none"]
-        self._flags += ["--target-path", str(folder), "--log-path", str(folder), "--quiet"]
-        parsed = Path(os.environ.get("DBT_PROJECT_DIR", DEFAULTS["DBT_PROJECT_DIR"]), "target/partial_parse.msgpack")
+        project, profiles = (os.environ.get(name) or DEFAULTS[name] for name in ("DBT_PROJECT_DIR", "DBT_PROFILES_DIR"))
+        self._flags = ["--project-dir", project, "--profiles-dir", profiles, "--quiet", "--log-level-file", "none"]
+        self._flags += ["--target", os.environ.get("LAKE_TARGET") or "local"]
+        self._flags += ["--target-path", str(folder), "--log-path", str(folder)]
+        parsed = Path(project, "target/partial_parse.msgpack")
         known = ["--partial-parse-file-path", str(parsed)] if parsed.is_file() else []
         self._dbt = dbtRunner()
         self._dbt = dbtRunner(manifest=self._invoke("parse", *known))
