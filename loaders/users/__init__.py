@@ -25,7 +25,7 @@ from loaders.lake import Lake, open_lake
 from loaders.ledger import Ledger
 from loaders.raw import USER_CHANGES, Landed
 from loaders.settings import Settings
-from loaders.users import events, scrub, slots, snapshot
+from loaders.users import events, scrub, shape, slots, snapshot
 from loaders.users.events import Event, lsn_text
 from loaders.users.pgoutput import decode
 from loaders.users.publication import RESNAPSHOT, Table, find_table
@@ -99,7 +99,7 @@ def _land_snapshot(
         "system_identifier": server.system_identifier,
         "database": server.database,
         "table": table.qualified_name,
-        "published_as": table.published_as,
+        "published_as": table.shape,
     }
     slot = slots.find(connection, former.slot)
     if slot and not (former.intent and former == replace(former, **origin)):
@@ -158,8 +158,8 @@ def _continued_slot(state: State, connection: psycopg.Connection, server: Server
         reason = "CUSTOMER_DSN leads to another server or database than the one whose changes were landed"
     elif state.table != table.qualified_name:
         reason = f"CUSTOMER_TABLE is {table.qualified_name}, but the changes of {state.table} were landed"
-    elif state.published_as != table.published_as:
-        reason = f"{state.table} or its publication was made anew: changes may have been missed"
+    elif happened := shape.differences(shape.from_state(state.published_as), table.shape):
+        reason = f"changes of {state.table} may be missing, or rows may differ: {'; '.join(happened)}"
     elif server.position < end:
         if server.is_standby:
             raise TransientError(f"the standby is at {lsn_text(server.position)}, behind {lsn_text(end)}: run again")
@@ -184,7 +184,7 @@ def _land_changes(bookmark: Bookmark, ledger: Ledger, dsn: str, server: Server, 
     if not state.intent:
         if server.position == state.position:
             return Landed(USER_CHANGES.name)
-        state = bookmark.save(replace(state, intent=Intent(_now(), end=server.position)))
+        state = bookmark.save(replace(state, published_as=table.shape, intent=Intent(_now(), end=server.position)))
     landed = _land(bookmark.lake, ledger, state, _changes(dsn, state, table))
     _save_position(bookmark)
     return landed

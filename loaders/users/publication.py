@@ -9,6 +9,8 @@ import psycopg
 from psycopg import sql
 
 from loaders.errors import OperatorError
+from loaders.users import shape
+from loaders.users.shape import Shape
 
 RESNAPSHOT = "python -m loaders users --resnapshot"
 
@@ -21,7 +23,7 @@ class Table:
     schema: str
     name: str
     publication: str
-    published_as: str  # changes when the table or its publication is made anew, and may have missed changes then
+    shape: Shape  # of it and its publication in the catalogue
 
     @property
     def qualified_name(self) -> str:
@@ -70,29 +72,45 @@ def find_table(connection: psycopg.Connection, qualified_name: str, *, is_standb
             raise OperatorError(
                 f"the publication is missing and only the table's owner may create it: {create.as_string()}"
             ) from None
-    return Table(oid, schema, name, publication, _published_as(connection, publication, schema, name, oid))
+    publication_oid, columns = published(connection, publication, schema, name)
+    found_shape = shape.read(connection, table=oid, publication=publication_oid, columns=columns)
+    return Table(oid, schema, name, publication, found_shape)
 
 
-def _published_as(connection: psycopg.Connection, publication: str, schema: str, name: str, oid: int) -> str:
+def published(connection: psycopg.Connection, publication: str, schema: str, name: str) -> tuple[int, list[str]]:
+    """The publication's OID, and the columns that changes carry.
+
+    Raises OperatorError when the publication does not hold the table, or not all of its rows and kinds of changes.
+    """
+    # As JSON, because PostgreSQL 14 knows neither row filters nor column lists, and has no columns of those names.
+    # Until PostgreSQL 17 generated columns are never published, although 15 lists them in `attnames`.
     found = connection.execute(
         """
-        SELECT p.oid, r.oid, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate, t.rowfilter IS NULL
+        SELECT p.oid, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate,
+               to_jsonb(t) ->> 'rowfilter' IS NULL,
+               ARRAY(
+                   SELECT attname::text FROM pg_attribute a
+                   WHERE attrelid = format('%%I.%%I', t.schemaname, t.tablename)::regclass
+                     AND attnum > 0 AND NOT attisdropped
+                     AND coalesce((to_jsonb(t) -> 'attnames') ? attname, true)
+                     AND (attgenerated = '' OR current_setting('server_version_num')::int >= 180000)
+                   ORDER BY attnum
+               )
         FROM pg_publication p
         JOIN pg_publication_tables t ON t.pubname = p.pubname AND t.schemaname = %s AND t.tablename = %s
-        LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = %s
         WHERE p.pubname = %s
         """,
-        [schema, name, oid, publication],
+        [schema, name, publication],
     ).fetchone()
     if not found:
         raise OperatorError(
             f"the publication {publication} does not hold {schema}.{name}: "
             f"ALTER PUBLICATION ... ADD TABLE, then {RESNAPSHOT}"
         )
-    publication_oid, membership_oid, all_operations, all_rows = found
+    publication_oid, all_operations, all_rows, columns = found
     if not (all_operations and all_rows):
         raise OperatorError(
             f"the publication {publication} hides changes: it must publish insert, update, delete and truncate, "
             f"without a row filter. Alter it, then {RESNAPSHOT}"
         )
-    return f"{publication_oid}/{membership_oid}/{oid}"
+    return publication_oid, columns

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from loaders.errors import TransientError
 from loaders.users.events import Event, lsn_text, microseconds, source_prefix
-from loaders.users.publication import Table
+from loaders.users.publication import Table, published
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +61,8 @@ def begin_exported(connection: psycopg.Connection, snapshot_id: str) -> None:
 
 def rows(connection: psycopg.Connection, position: int, *, table: Table, database: str) -> Iterator[Event]:
     """A truncate, then every row that the open transaction sees; they sort before the changes from `position` on."""
-    columns, taken_at = connection.execute(
-        """
-        SELECT attnames, now() FROM pg_publication_tables
-        WHERE pubname = %s AND schemaname = %s AND tablename = %s
-        """,
-        [table.publication, table.schema, table.name],
-    ).fetchone()
+    (taken_at,) = connection.execute("SELECT now()").fetchone()
+    _, columns = published(connection, table.publication, table.schema, table.name)
     query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(
         sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(table.schema, table.name)
     )

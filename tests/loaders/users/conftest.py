@@ -13,6 +13,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from loaders import users
+from loaders.errors import OperatorError
 from loaders.raw import USER_CHANGES, Landed
 from loaders.settings import Settings
 from loaders.users import server
@@ -42,6 +43,17 @@ class Landing:
 
     def land(self, *, resnapshot: bool = False) -> Landed:
         return users.land(self.settings, resnapshot=resnapshot)
+
+    def refuses(self, *reasons: str) -> str:
+        """A run stops with exit code 2 and all of these reasons, and neither state nor raw changes; its message."""
+        state = (self.lake / KEY).read_bytes() if (self.lake / KEY).exists() else None
+        files = self.files()
+        with pytest.raises(OperatorError) as raised:
+            self.land()
+        assert [reason for reason in reasons if reason not in str(raised.value)] == [], str(raised.value)
+        assert files == self.files()
+        assert state == ((self.lake / KEY).read_bytes() if (self.lake / KEY).exists() else None)
+        return str(raised.value)
 
     def write(self, *statements: str) -> None:
         """Run the statements as the application, in one transaction."""

@@ -89,7 +89,7 @@ def test_a_publication_made_anew_has_missed_changes(started: Landing) -> None:
     started.write("DROP PUBLICATION lakehouse_usuarios")
     started.write(person("Unseen"))
     started.write("CREATE PUBLICATION lakehouse_usuarios FOR TABLE usuarios")
-    stops(started, "made anew")
+    stops(started, "the publication was recreated")
     heals(started)
 
 
@@ -97,7 +97,7 @@ def test_a_table_published_anew_has_missed_changes(started: Landing) -> None:
     started.write("ALTER PUBLICATION lakehouse_usuarios DROP TABLE usuarios")
     started.write(person("Unseen"))
     started.write("ALTER PUBLICATION lakehouse_usuarios ADD TABLE usuarios")
-    stops(started, "made anew")
+    stops(started, "removed from its publication")
 
 
 def test_another_table(started: Landing) -> None:
