@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from loaders import raw, swap
+from loaders.batches import BatchClock
 from loaders.errors import OperatorError, TransientError
 from loaders.lake import Lake, open_lake
 from loaders.ledger import Ledger
@@ -107,7 +108,7 @@ def _land_snapshot(
         log.warning("the slot %s is made anew: no snapshot that it continues was landed", former.slot)
         slots.drop(connection, former.slot)
         slot = None
-    state = bookmark.save(replace(former, **origin, intent=Intent(_now())))
+    state = bookmark.save(replace(former, **origin, intent=Intent(_batch_time(bookmark.lake))))
     with connect(settings.customer_snapshot_dsn) as reader:
         replica = inspect(reader)
         if (replica.system_identifier, replica.database) != (server.system_identifier, server.database):
@@ -144,10 +145,14 @@ def _begin_with_new_slot(slot: str, settings: Settings, reader: psycopg.Connecti
 def _finish_snapshot(bookmark: Bookmark) -> None:
     """Take note of a snapshot whose run was killed after its file had become visible."""
     intent = bookmark.state.intent
-    if intent and intent.end is not None:
-        key = _key(bookmark.state)
-        if key in bookmark.lake.keys(str(PurePosixPath(key).parent)):
-            _save_position(bookmark)
+    if intent and intent.end is not None and _is_landed(bookmark):
+        _save_position(bookmark)
+
+
+def _is_landed(bookmark: Bookmark) -> bool:
+    """Whether the file of the state's intent is visible."""
+    key = _key(bookmark.state)
+    return key in bookmark.lake.keys(str(PurePosixPath(key).parent))
 
 
 def _continued_slot(state: State, connection: psycopg.Connection, server: Server, table: Table) -> Slot:
@@ -184,10 +189,27 @@ def _land_changes(bookmark: Bookmark, ledger: Ledger, dsn: str, server: Server, 
     if not state.intent:
         if server.position == state.position:
             return Landed(USER_CHANGES.name)
-        state = bookmark.save(replace(state, published_as=table.shape, intent=Intent(_now(), end=server.position)))
+        intent = Intent(_batch_time(bookmark.lake), end=server.position)
+        state = bookmark.save(replace(state, published_as=table.shape, intent=intent))
+    elif not _is_landed(bookmark):
+        state = _renewed(bookmark)
     landed = _land(bookmark.lake, ledger, state, _changes(dsn, state, table))
     _save_position(bookmark)
     return landed
+
+
+def _renewed(bookmark: Bookmark) -> State:
+    """The state, its intent under a batch time of now where its own is of a day at which dbt may no longer look.
+
+    dbt looks from the day before the latest that it has built, and an erasure may have landed since the run was killed.
+    Within that day the file keeps its name, so that nothing lands twice even if the killed run is only paused.
+    """
+    state = bookmark.state
+    batch_time = _batch_time(bookmark.lake)
+    renewed = replace(state.intent, batch_time=batch_time)
+    if (renewed.time.date() - state.intent.time.date()).days <= 1:
+        return state
+    return bookmark.save(replace(state, intent=renewed))
 
 
 def _changes(dsn: str, state: State, table: Table) -> Iterator[Event]:
@@ -244,5 +266,9 @@ def _key(state: State) -> str:
     return USER_CHANGES.key(state.intent.time, "-".join([str(state.epoch), *_range(state)]))
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
+def _batch_time(lake: Lake) -> str:
+    return BatchClock(lake, USER_CHANGES).take(_now()).isoformat()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
