@@ -6,7 +6,6 @@ With the parameter `full_refresh` all models are built anew from raw; the five-m
 tables forget their snapshots too, so that people who were erased are in no file of theirs (docs/privacy.md).
 """
 
-import os
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param, chain
@@ -27,7 +26,9 @@ from lakehouse_tasks import (
     verdict,
 )
 
-TARGETS = {layer: os.environ.get(f"{layer.upper()}_TARGET") or "local" for layer in ("lake", "warehouse")}
+from loaders import settings
+
+TARGETS = dict(zip(("lake", "warehouse"), settings.targets(), strict=True))
 
 with DAG(
     "lakehouse_daily",
