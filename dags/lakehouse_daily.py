@@ -6,7 +6,6 @@ With the parameter `full_refresh` all models are built anew from raw; the five-m
 tables forget their snapshots too, so that people who were erased are in no file of theirs (docs/privacy.md).
 """
 
-import os
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param, chain
@@ -18,7 +17,6 @@ from cosmos.operators.local import (
 )
 from lakehouse_dbt import DBT, POOL, profile
 from lakehouse_tasks import (
-    SOURCES,
     alert_of_failed_run,
     alert_of_failed_task,
     alerts_of_build,
@@ -29,7 +27,9 @@ from lakehouse_tasks import (
     verify_lake,
 )
 
-TARGETS = {layer: os.environ.get(f"{layer.upper()}_TARGET") or "local" for layer in ("lake", "warehouse")}
+from loaders import settings
+
+TARGETS = dict(zip(("lake", "warehouse"), settings.targets(), strict=True))
 
 with DAG(
     "lakehouse_daily",
@@ -84,7 +84,7 @@ with DAG(
 
     raw = [maintain_raw("compact", pool=POOL), maintain_raw("retain", pool=POOL)]
     # Changes that a stream brings have no bookmark to compare at.
-    verification = [verify_lake(pool=POOL)] if "users" in SOURCES else []
+    verification = [verify_lake(pool=POOL)] if settings.lands_users() else []
     steps = [*raw, freshness, *builds, *verification, tables, docs]
     chain(*steps)
     steps >> verdict("lakehouse_daily")

@@ -4,7 +4,6 @@ The loaders' modules are imported when a task runs, so that reading a DAG file c
 """
 
 import json
-import os
 import shutil
 import time
 from dataclasses import asdict
@@ -15,9 +14,6 @@ from typing import Any
 
 from airflow.sdk import XComArg, task
 from airflow.sdk.exceptions import AirflowFailException
-
-# What the loader lands: where a stream brings the changes of users, it does not.
-SOURCES = ("disney", "users") if (os.environ.get("CHANGE_FEED_NAME") or "loader") == "loader" else ("disney",)
 
 
 def land(source: str) -> XComArg:

@@ -44,7 +44,9 @@ def connect(warehouse: bool) -> Any:
         return connection
     import duckdb
 
-    path = os.environ.get("DUCKDB_PATH") or f"{os.environ.get('LAKE_URI') or './lake'}/warehouse.duckdb"
+    from loaders.settings import from_environment
+
+    path = from_environment().duckdb_path
     try:
         return duckdb.connect(path, read_only=True)
     except duckdb.IOException as error:

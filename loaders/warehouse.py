@@ -19,8 +19,8 @@ WITHOUT_VALUES = ("d", "e")  # the ops of changes that hold none: deleted, erase
 
 def file_of(settings: Settings) -> Path | None:
     """The DuckDB file, None where there is none."""
-    text = settings.duckdb_path or f"{settings.lake_uri}/warehouse.duckdb"
-    return Path(text) if "://" not in text and Path(text).is_file() else None
+    path = Path(settings.duckdb_path) if settings.duckdb_path else None
+    return path if path and path.is_file() else None
 
 
 def search(settings: Settings, user_ids: Sequence[str]) -> list[tuple[str, int | None, str]]:
@@ -81,7 +81,7 @@ def rewrite(settings: Settings) -> None:
         with duckdb.connect(str(path)) as connection:
             connection.execute("checkpoint")
             (name,) = connection.execute("select current_database()").fetchone()
-            connection.execute(f"attach '{fresh}' as fresh")
+            connection.execute("attach '{}' as fresh".format(str(fresh).replace("'", "''")))
             connection.execute(f'copy from database "{name}" to fresh')
             connection.execute("detach fresh")
             with fresh.open("rb") as written:

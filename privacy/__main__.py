@@ -8,6 +8,7 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
+from loaders.errors import LoaderError
 from privacy import site
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +38,9 @@ def main() -> int:
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
+    except LoaderError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
 
 
 def write() -> int:

@@ -1,12 +1,13 @@
 """The figures behind k-anonymity and l-diversity in the built lake, for the columns that the graph's tests name."""
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
+
+from loaders import settings, warehouse
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,8 @@ class Groups:
 
 
 def database() -> Path | None:
-    """The built lake's DuckDB file, as profiles.yml names it; none where nothing was built."""
-    path = Path(os.environ.get("DUCKDB_PATH") or f"{os.environ.get('LAKE_URI') or './lake'}/warehouse.duckdb")
-    return path if path.is_file() else None
+    """The built lake's DuckDB file; None where nothing was built. Raises OperatorError for wrong settings."""
+    return warehouse.file_of(settings.from_environment())
 
 
 def measure(manifest: dict[str, Any], path: Path) -> list[Groups]:

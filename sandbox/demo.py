@@ -21,6 +21,7 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
+from loaders import settings
 from sandbox import cost_export, customer_app, disney_api, home, postgres, world
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,10 @@ class Demo:
     environment: dict[str, str] = field(repr=False)
     console: Console = field(default_factory=Console, repr=False)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> settings.Settings:
+        return settings.from_environment(self.environment)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -86,6 +91,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     demo = Demo(dict(os.environ))
+    settings.from_environment()  # wrong ones are refused before anything is started
     with ExitStack() as until_done:
         write_changes = customer_database(demo, until_done, options.people)
         character_api(demo, until_done)
@@ -97,7 +103,7 @@ def run(options: argparse.Namespace) -> None:
             with demo.step(f"The customer application writes {options.changes:,} changes"):
                 write_changes(options.changes)
             landed["changes"] = demo.loader("Land the changes", "users")
-        lake, warehouse = (demo.environment.get(name) or "local" for name in ("LAKE_TARGET", "WAREHOUSE_TARGET"))
+        lake, warehouse = settings.targets(demo.environment)
         if lake == warehouse:
             demo.dbt("Build and test staging, curated and refined", "build")  # its target is the profile's own
         else:
@@ -135,16 +141,17 @@ def character_api(demo: Demo, until_done: ExitStack) -> None:
     if demo.environment.get("DISNEY_API_URL"):
         return
     api = until_done.enter_context(disney_api.DisneyApi())
-    crawls = Path(demo.environment.get("LAKE_URI") or "lake").glob("raw/disney/characters/*/*.parquet")
-    for seed, _ in enumerate(crawls):
-        api.change(seed)
+    lake = demo.settings.lake_uri
+    if "://" not in lake:
+        for seed, _ in enumerate(Path(lake).glob("raw/disney/characters/*/*.parquet")):
+            api.change(seed)
     demo.environment["DISNEY_API_URL"] = api.url
 
 
 def cost_report(demo: Demo) -> None:
     """Let the stand-in of AWS deliver to a lake on this machine; from the second time on last month has ended."""
-    lake = Path(demo.environment.get("LAKE_URI") or "lake")
-    if "://" not in str(lake):
+    lake = Path(demo.settings.lake_uri)
+    if "://" not in demo.settings.lake_uri:
         with demo.step("AWS delivers a made-up cost report"):
             before = any(lake.glob(f"raw/aws/{cost_export.EXPORT}/data/*/{cost_export.EXPORT}-*"))
             cost_export.deliver(lake, datetime.now(UTC).date(), ended=before)
@@ -160,9 +167,7 @@ def masking_key(demo: Demo) -> None:
 
 def show_tables(demo: Demo) -> None:
     """Print what DuckDB holds now: rows by relation, a few masked users, and cost by layer."""
-    lake = demo.environment.get("LAKE_URI") or "lake"
-    path = demo.environment.get("DUCKDB_PATH") or f"{lake}/warehouse.duckdb"
-    with duckdb.connect(path, read_only=True) as connection:
+    with duckdb.connect(demo.settings.duckdb_path, read_only=True) as connection:
         relations = connection.sql(RELATIONS).fetchall()
         counts = [
             connection.sql('select count(*) from "{}"."{}"'.format(*names)).fetchall()[0][0] for names in relations

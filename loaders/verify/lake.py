@@ -12,6 +12,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from loaders import settings
 from loaders.environment import DEFAULTS
 from loaders.errors import TransientError
 from loaders.verify.source import Bucket, Column
@@ -27,7 +28,7 @@ class Lake:
 
         project, profiles = (os.environ.get(name) or DEFAULTS[name] for name in ("DBT_PROJECT_DIR", "DBT_PROFILES_DIR"))
         self._flags = ["--project-dir", project, "--profiles-dir", profiles, "--quiet", "--log-level-file", "none"]
-        self._flags += ["--target", os.environ.get("LAKE_TARGET") or "local"]
+        self._flags += ["--target", settings.targets()[0]]
         self._flags += ["--target-path", str(folder), "--log-path", str(folder)]
         parsed = Path(project, "target/partial_parse.msgpack")
         known = ["--partial-parse-file-path", str(parsed)] if parsed.is_file() else []
