@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from loaders import duckdb_file
 from loaders.alerts import Alert
 from loaders.raw import Landed
 from loaders.verify import Verified
@@ -15,9 +16,15 @@ YEAR_ONE = "0001-01-01"  # what dbt says of a source without any row among those
 def alerts_of_failure(
     dag_id: str, task_id: str, run_id: str, try_number: int, error: BaseException | str | None
 ) -> list[Alert]:
-    """A task failed: which one, and of the exception its class alone; Airflow may give its text instead, or nothing."""
+    """A task failed: which one, and of the exception its class alone, for its text may quote rows.
+
+    A DuckDB file that another process had open is the exception: then the alert names that process. Airflow may give a
+    text instead of an exception, or nothing.
+    """
     facts = {"dag_id": dag_id, "task_id": task_id, "run_id": run_id, "try_number": try_number}
-    if isinstance(error, BaseException):
+    if in_use := duckdb_file.IN_USE.search(str(error)):
+        facts["error"] = f"DuckDB_file_in_use_by_process_{in_use[1]}"
+    elif isinstance(error, BaseException):
         facts["error"] = type(error).__name__
     return [Alert("task_failed", f"{dag_id}.{task_id}", facts)]
 

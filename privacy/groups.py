@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from loaders import settings, warehouse
+from loaders import duckdb_file, settings, warehouse
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def database() -> Path | None:
 def measure(manifest: dict[str, Any], path: Path) -> list[Groups]:
     """What each test k_anonymous or l_diverse of the manifest looks at; tables that are not built are left out."""
     found = []
-    with duckdb.connect(str(path), read_only=True) as connection:
+    with duckdb_file.connect(path, read_only=True) as connection:
         for node in manifest["nodes"].values():
             test = node.get("test_metadata") or {}
             if test.get("name") not in ("k_anonymous", "l_diverse"):
