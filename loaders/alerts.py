@@ -35,6 +35,7 @@ KINDS = {
     "source_stale": logging.ERROR,
     "slot_lag": logging.ERROR,
     "rows_rejected": logging.WARNING,
+    "values_unreadable": logging.WARNING,
     "source_drifted": logging.WARNING,
     "test_warned": logging.WARNING,
     "trial": logging.WARNING,
