@@ -36,6 +36,7 @@ KINDS = {
     "slot_lag": logging.ERROR,
     "lake_differs": logging.ERROR,
     "rows_rejected": logging.WARNING,
+    "values_unreadable": logging.WARNING,
     "source_drifted": logging.WARNING,
     "test_warned": logging.WARNING,
     "trial": logging.WARNING,

@@ -76,6 +76,8 @@ def _kind(unique_id: str, status: str) -> str | None:
     if status in ("warn", "fail"):
         if name.startswith("rejected_"):
             return "rows_rejected"
+        if name.startswith("unreadable_"):
+            return "values_unreadable"
         if name.startswith("drifted_"):
             return "source_drifted"
     return {"warn": "test_warned", "fail": "test_failed", "error": "test_failed"}.get(status)
