@@ -26,12 +26,12 @@ from loaders.lake import Lake, open_lake
 from loaders.ledger import Ledger
 from loaders.raw import USER_CHANGES, Landed
 from loaders.settings import Settings
-from loaders.users import events, scrub, shape, slots, snapshot
+from loaders.users import events, same_table, scrub, shape, slots, snapshot
 from loaders.users.events import Event, lsn_text
 from loaders.users.pgoutput import decode
-from loaders.users.publication import RESNAPSHOT, Table, find_table
+from loaders.users.publication import RESNAPSHOT, Table, find_table, publish
 from loaders.users.replication import stream
-from loaders.users.server import Server, check_server, connect, inspect, source_errors
+from loaders.users.server import Server, check_replica, check_server, connect, inspect, source_errors
 from loaders.users.slots import Slot
 from loaders.users.state import NAME, Bookmark, Intent, State
 
@@ -53,7 +53,10 @@ def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
         with connect(dsn) as connection:
             server = inspect(connection)
             check_server(server)
-            table = find_table(connection, settings.customer_table, is_standby=server.is_standby)
+            source = find_table(connection, settings.customer_table)
+            same_table.check(lake, bookmark.state, source, server)
+            landed_as = bookmark.state and bookmark.state.published_as
+            table = publish(connection, source, is_standby=server.is_standby, landed=landed_as)
             if resnapshot or not bookmark.state:
                 _begin_epoch(bookmark, table, resnapshot=resnapshot)
             elif bookmark.state.position is None:
@@ -83,7 +86,14 @@ def _begin_epoch(bookmark: Bookmark, table: Table, *, resnapshot: bool) -> None:
     slot = f"lakehouse_{re.sub('[^a-z0-9]', '_', table.name.lower())[:40]}_{sha256(lake.uri.encode()).hexdigest()[:8]}"
     if former and former.slot != slot:
         log.warning("the slot %s of the former epoch is left: drop it when nothing reads it", former.slot)
-    bookmark.save(State(slot=slot, epoch=max([former.epoch if former else 0, *epochs]) + 1))
+    bookmark.save(
+        State(
+            slot=slot,
+            epoch=max([former.epoch if former else 0, *epochs]) + 1,
+            table=table.qualified_name,
+            published_as=table.shape,
+        )
+    )
 
 
 def _land_snapshot(
@@ -109,12 +119,9 @@ def _land_snapshot(
         slots.drop(connection, former.slot)
         slot = None
     state = bookmark.save(replace(former, **origin, intent=Intent(_batch_time(bookmark.lake))))
-    with connect(settings.customer_snapshot_dsn) as reader:
+    with connect(settings.customer_snapshot_dsn, setting="CUSTOMER_SNAPSHOT_DSN") as reader:
         replica = inspect(reader)
-        if (replica.system_identifier, replica.database) != (server.system_identifier, server.database):
-            raise OperatorError("CUSTOMER_SNAPSHOT_DSN does not lead to a replica of the database of CUSTOMER_DSN")
-        if server.is_standby and not replica.is_standby:
-            raise OperatorError("CUSTOMER_DSN leads to a standby: CUSTOMER_SNAPSHOT_DSN must lead to a standby too")
+        check_replica(server, replica)
         if slot and slot.is_usable and replica.is_standby:
             # A replica that lagged ended the last attempt: a slot made anew would start even later.
             position = snapshot.begin_on_standby(reader, slot.confirmed)
@@ -161,8 +168,6 @@ def _continued_slot(state: State, connection: psycopg.Connection, server: Server
     end = state.intent.end if state.intent else state.position
     if (state.system_identifier, state.database) != (server.system_identifier, server.database):
         reason = "CUSTOMER_DSN leads to another server or database than the one whose changes were landed"
-    elif state.table != table.qualified_name:
-        reason = f"CUSTOMER_TABLE is {table.qualified_name}, but the changes of {state.table} were landed"
     elif happened := shape.differences(shape.from_state(state.published_as), table.shape):
         reason = f"changes of {state.table} may be missing, or rows may differ: {'; '.join(happened)}"
     elif server.position < end:

@@ -3,12 +3,13 @@
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from json.encoder import encode_basestring
 
 import psycopg
 from psycopg import sql
 
-from loaders.errors import TransientError
+from loaders.errors import OperatorError, TransientError
 from loaders.users.events import Event, lsn_text, microseconds, source_prefix
 from loaders.users.publication import Table, published
 
@@ -56,27 +57,46 @@ def begin_on_standby(connection: psycopg.Connection, slot_start: int, *, exactly
 def begin_exported(connection: psycopg.Connection, snapshot_id: str) -> None:
     """Begin a transaction that sees exactly what was committed before the slot's start, on the slot's own server."""
     _begin(connection)
-    connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot_id))
+    try:
+        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot_id))
+    except (psycopg.errors.UndefinedObject, psycopg.errors.InvalidParameterValue):
+        raise OperatorError(
+            "CUSTOMER_SNAPSHOT_DSN does not lead to the server on which the slot was created, nor to a replica of it "
+            "(any more): was one of them promoted?"
+        ) from None
 
 
 def rows(connection: psycopg.Connection, position: int, *, table: Table, database: str) -> Iterator[Event]:
     """A truncate, then every row that the open transaction sees; they sort before the changes from `position` on."""
     (taken_at,) = connection.execute("SELECT now()").fetchone()
-    _, columns = published(connection, table.publication, table.schema, table.name)
+    columns = published(connection, table.publication, table)
     query = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(
-        sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(table.schema, table.name)
+        sql.SQL(", ").join(map(sql.Identifier, columns)), table.from_item
     )
     labels = [f"{encode_basestring(name)}:" for name in columns]
     lsn, committed_at = position - 1, microseconds(taken_at)  # no record starts at that LSN
     source = source_prefix(database, table.schema, table.name) + b'null,"lsn":%d}' % lsn
     yield Event("t", lsn, 0, committed_at, None, None, source)
-    with connection.cursor() as cursor, cursor.copy(query) as copy:
+    with _recovery_conflicts(), connection.cursor() as cursor, cursor.copy(query) as copy:
         for sequence, values in enumerate(copy.rows(), start=1):
             fields = [
                 label + ("null" if value is None else encode_basestring(value))
                 for label, value in zip(labels, values, strict=True)
             ]
             yield Event("r", lsn, sequence, committed_at, None, f"{{{','.join(fields)}}}".encode(), source)
+
+
+@contextmanager
+def _recovery_conflicts() -> Iterator[None]:
+    """Say what helps when a replica cancels the COPY to replay what vacuum or DDL did on the primary."""
+    try:
+        yield
+    except psycopg.errors.SerializationFailure as error:  # nothing else can conflict with a read-only transaction
+        raise TransientError(
+            f"the replica cancelled the snapshot, which is not landed: {error.diag.message_primary}. On the replica "
+            "set hot_standby_feedback = on, or raise max_standby_streaming_delay, then run again. "
+            "The slot keeps WAL on the server of CUSTOMER_DSN until then"
+        ) from None
 
 
 def _begin(connection: psycopg.Connection) -> None:

@@ -1,6 +1,7 @@
 """A lake of the test's own on a database of the test's own, and what raw says about it."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,6 +117,31 @@ def landing(customer: postgres.Database, tmp_path: Path) -> Iterator[Landing]:
     # Whatever a test has done, nothing was landed twice.
     keys = [(event["epoch"], event["commit_lsn"], event["change_seq"]) for event in landing.events()]
     assert len(keys) == len(set(keys))
+
+
+# A server of another version, which knows less than the sandbox's. OLDER_POSTGRES names the folder of another one's
+# binaries (above bin/): all tests that use it hold from PostgreSQL 14 on.
+OLDER = postgres.Flavour(
+    os.environ.get("OLDER_POSTGRES", "pginstall"),
+    ("--locale", "C"),
+    postgres.SETTINGS,
+    postgres.HBA,
+    postgres.CUSTOMER.roles,
+)
+
+
+@pytest.fixture(scope="session")
+def older_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Database]:
+    """A database on PostgreSQL 16, without a standby, for tests that leave nothing in it."""
+    home = tmp_path_factory.mktemp("older")
+    database = postgres.create_database(postgres.start(home, standby=False, flavour=OLDER), "customer")
+    yield database
+    postgres.stop(home, "immediate", flavour=OLDER)
+
+
+@pytest.fixture(params=["newer", pytest.param("older", marks=pytest.mark.xdist_group("older_postgres"))])
+def any_version(request: pytest.FixtureRequest) -> postgres.Database:
+    return request.getfixturevalue("older_database" if request.param == "older" else "customer_database")
 
 
 def person(name: str, **columns: str) -> str:

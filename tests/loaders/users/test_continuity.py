@@ -100,16 +100,6 @@ def test_a_table_published_anew_has_missed_changes(started: Landing) -> None:
     stops(started, "removed from its publication")
 
 
-def test_another_table(started: Landing) -> None:
-    started.write(
-        "CREATE TABLE clientes (id int PRIMARY KEY)",
-        "CREATE PUBLICATION lakehouse_clientes FOR TABLE clientes",
-        "GRANT SELECT ON clientes TO lakehouse",
-    )
-    started.use(customer_table="public.clientes")
-    stops(started, "CUSTOMER_TABLE is public.clientes")
-
-
 def test_a_state_that_is_lost(started: Landing) -> None:
     (started.lake / "state" / f"{NAME}.json").unlink()
     with pytest.raises(OperatorError, match=r"is lost.*--resnapshot"):
