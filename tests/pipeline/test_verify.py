@@ -95,6 +95,10 @@ def built(tmp_path_factory: pytest.TempPathFactory, servers: postgres.Servers) -
     compared.write(
         "ALTER TABLE usuarios ALTER renda_mensal TYPE numeric",
         "UPDATE usuarios SET nome = E'\\u0001 \"\\\\ 李明 ', uf = NULL, observacoes = repeat('á', 20000) WHERE id = 1",
+        "UPDATE usuarios SET renda_mensal = 'NaN', criado_em = 'infinity', atualizado_em = '-infinity' WHERE id = 2",
+        "UPDATE usuarios SET renda_mensal = 1e20, data_nascimento = '0044-03-15 BC' WHERE id = 3",
+        "UPDATE usuarios SET renda_mensal = -0.005, criado_em = '294276-12-31 23:59:59.999999+00' WHERE id = 4",
+        "UPDATE usuarios SET renda_mensal = 9999999999999999.995, data_nascimento = 'infinity' WHERE id = 5",
         "UPDATE usuarios SET renda_mensal = NULL, criado_em = '0001-01-01 00:00:00.000001+00' WHERE id = 6",
         "UPDATE usuarios SET id = -id WHERE id IN (7, 8)",
     )
