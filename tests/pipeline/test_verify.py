@@ -39,12 +39,17 @@ class Compared:
     def settings(self) -> Settings:
         return from_environment(self.pipeline.environment)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """With the folder in which dbt keeps what it has parsed."""
+        return self.pipeline.environment | {"DBT_TARGET_PATH": str(self.pipeline.folder / "target")}
+
     def verify(self, **settings: str | None) -> verify.Verified:
-        with patch.dict(os.environ, self.pipeline.environment):
+        with patch.dict(os.environ, self.environment):
             return verify.verify(replace(self.settings, **settings), keys=True)
 
     def main(self, *arguments: str) -> int:
-        with patch.dict(os.environ, self.pipeline.environment):
+        with patch.dict(os.environ, self.environment):
             return __main__.main(["verify", *arguments])
 
     def write(self, *statements: str) -> None:
@@ -176,7 +181,7 @@ def test_without_a_replica_the_primary_is_read_and_no_slot_stays(compared: Compa
 
 def test_what_cannot_be_compared_exits_with_1(compared: Compared, capsys: pytest.CaptureFixture[str]) -> None:
     for variable in ("CUSTOMER_DSN", "CUSTOMER_SNAPSHOT_DSN"):
-        broken = compared.pipeline.environment | {variable: "postgresql://nobody@127.0.0.1:1/nothing"}
+        broken = compared.environment | {variable: "postgresql://nobody@127.0.0.1:1/nothing"}
         with patch.dict(os.environ, broken):
             assert __main__.main(["verify"]) == 1
     assert capsys.readouterr().out == ""
