@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from infra import warehouse
-from sandbox import home, postgres, processes
+from sandbox import home, postgres, private, processes
 from sandbox.redshift.faults import SERIALISATION_CONFLICT, Fault
 
 if TYPE_CHECKING:
@@ -252,10 +252,7 @@ def _read_settings() -> dict[str, Any]:
 
 def _write_settings(settings: Mapping[str, Any]) -> Path:
     """Returns the folder that has them."""
-    draft = _folder() / "server.json.new"
-    draft.touch(0o600)
-    draft.write_text(json.dumps(settings))
-    draft.rename(_folder() / "server.json")
+    private.write(_folder() / "server.json", json.dumps(settings))
     return _folder()
 
 
