@@ -7,6 +7,7 @@ from typing import Any
 from loaders import duckdb_file
 from loaders.alerts import Alert
 from loaders.raw import Landed
+from loaders.verify import Verified
 
 TESTS = ("test", "unit_test")  # what else dbt runs (models, seeds, snapshots) makes tables
 YEAR_ONE = "0001-01-01"  # what dbt says of a source without any row among those it looked at
@@ -33,6 +34,14 @@ def alerts_of_landing(landed: Landed, limit_bytes: int) -> list[Alert]:
     if landed.slot_lag_bytes is None or landed.slot_lag_bytes <= limit_bytes:
         return []
     return [Alert("slot_lag", landed.table, {"slot_lag_bytes": landed.slot_lag_bytes, "limit_bytes": limit_bytes})]
+
+
+def alerts_of_verification(verified: Verified) -> list[Alert]:
+    """The lake differs from the source: in how many rows, and in which columns."""
+    if verified.is_equal:
+        return []
+    counts = {name: getattr(verified, name) for name in ("missing", "extra", "different", "repeated")}
+    return [Alert("lake_differs", "curated.users", counts | {"columns": "/".join(verified.columns) or "none"})]
 
 
 def alerts_of_lateness(dag_id: str, last_success: datetime | None, now: datetime, minutes: float = 10) -> list[Alert]:
@@ -67,6 +76,8 @@ def _kind(unique_id: str, status: str) -> str | None:
     if status in ("warn", "fail"):
         if name.startswith("rejected_"):
             return "rows_rejected"
+        if name.startswith("unreadable_"):
+            return "values_unreadable"
         if name.startswith("drifted_"):
             return "source_drifted"
     return {"warn": "test_warned", "fail": "test_failed", "error": "test_failed"}.get(status)

@@ -21,7 +21,8 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from loaders import settings
+from loaders import settings, verify
+from loaders.errors import LoaderError
 from sandbox import cost_export, customer_app, disney_api, home, postgres, world
 
 ROOT = Path(__file__).parent.parent
@@ -109,6 +110,7 @@ def run(options: argparse.Namespace) -> None:
         else:
             demo.dbt("Build and test staging and curated", "build", "--target", lake, "--selector", "lake")
             demo.dbt("Build and test refined", "build", "--target", warehouse, "--selector", "warehouse")
+        verified = compare(demo)
         demo.dbt("Check the sources' freshness", "source", "freshness", must_succeed=False)  # the summary shows it
         demo.dbt("Make the docs site", "docs", "generate", "--static")
     console = demo.console
@@ -117,11 +119,17 @@ def run(options: argparse.Namespace) -> None:
     ]))  # fmt: skip
     if lake == warehouse == "local":
         show_tables(demo)
+    counts = ("rows", "missing", "extra", "different", "repeated")
+    console.print(table("The lake against the customer table", ["LSN", *counts], [
+        (verified.lsn, *(f"{getattr(verified, count):,}" for count in counts))
+    ]))  # fmt: skip
     console.print(table("Sources", ["source", "newest row (UTC)", "status"], freshness()))
     console.print(table("Time", ["step", "seconds"], [
         (name, f"{seconds:.1f}") for name, seconds in [*demo.seconds.items(), ("all", sum(demo.seconds.values()))]
     ]))  # fmt: skip
     console.print(f"Docs site: {ROOT / 'dbt_project/target/static_index.html'} (or `make docs`)")
+    if not verified.is_equal:
+        sys.exit("The lake differs from the customer table: `python -m loaders verify --keys` names the ids")
 
 
 def customer_database(demo: Demo, until_done: ExitStack, people: int) -> Callable[[int], None] | None:
@@ -163,6 +171,15 @@ def masking_key(demo: Demo) -> None:
     demo.environment = given | world.new_masking_key(given)
     demo.loader("Keep the masking key in the vault", "key")
     demo.environment = given
+
+
+def compare(demo: Demo) -> verify.Verified:
+    """Verify the lake as one step, within this process for the same reason as dbt."""
+    with demo.step("Compare the lake with the customer table"):
+        try:
+            return verify.verify(demo.settings)
+        except LoaderError as error:
+            sys.exit(str(error))
 
 
 def show_tables(demo: Demo) -> None:

@@ -140,6 +140,7 @@ def test_a_second_demo_lands_only_what_is_new(clone: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"snapshot or changes\W+0\W+nothing new", done.stdout), done.stdout
     assert re.search(r"changes\W+1,000\W+[0-9A-F]{16}-[0-9A-F]{16}", done.stdout), done.stdout
+    assert re.search(r"[0-9A-F]+/[0-9A-F]+\W+[0-9]{2},[0-9]{3}\W+0\W+0\W+0\W+0\W", done.stdout), done.stdout  # verified
     assert still_running(clone) == []
 
 

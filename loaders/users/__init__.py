@@ -20,16 +20,19 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from loaders import raw, swap
+from loaders.batches import BatchClock
 from loaders.errors import OperatorError, TransientError
 from loaders.lake import Lake, open_lake
 from loaders.ledger import Ledger
 from loaders.raw import USER_CHANGES, Landed
 from loaders.settings import Settings
-from loaders.users import events, scrub, snapshot, source
+from loaders.users import events, same_table, scrub, shape, slots, snapshot
 from loaders.users.events import Event, lsn_text
 from loaders.users.pgoutput import decode
+from loaders.users.publication import RESNAPSHOT, Table, find_table, publish
 from loaders.users.replication import stream
-from loaders.users.source import RESNAPSHOT, Server, Slot, Table
+from loaders.users.server import Server, check_replica, check_server, connect, inspect, source_errors
+from loaders.users.slots import Slot
 from loaders.users.state import NAME, Bookmark, Intent, State
 
 log = logging.getLogger(__name__)
@@ -42,15 +45,18 @@ def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
     """
     dsn = settings.required_customer_dsn
     lake = open_lake(settings.lake_uri, kms_key_id=settings.lake_kms_key_id)
-    with lake.lock(NAME), source.source_errors():
+    with lake.lock(NAME), source_errors():
         swap.finish(lake)
         raw.ensure_tables(lake)
         bookmark = Bookmark(lake)
         ledger = Ledger.open(settings, lake)  # under the lock: see loaders.erasure
-        with source.connect(dsn) as connection:
-            server = source.inspect(connection)
-            source.check_server(server)
-            table = source.find_table(connection, settings.customer_table, is_standby=server.is_standby)
+        with connect(dsn) as connection:
+            server = inspect(connection)
+            check_server(server)
+            source = find_table(connection, settings.customer_table)
+            same_table.check(lake, bookmark.state, source, server)
+            landed_as = bookmark.state and bookmark.state.published_as
+            table = publish(connection, source, is_standby=server.is_standby, landed=landed_as)
             if resnapshot or not bookmark.state:
                 _begin_epoch(bookmark, table, resnapshot=resnapshot)
             elif bookmark.state.position is None:
@@ -61,7 +67,7 @@ def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
                 slot = _continued_slot(bookmark.state, connection, server, table)
                 landed = _land_changes(bookmark, ledger, dsn, server, table)
                 landed = replace(landed, slot_lag_bytes=slot.retained_bytes)
-            source.advance_slot(connection, bookmark.state.slot, bookmark.state.position)
+            slots.advance(connection, bookmark.state.slot, bookmark.state.position)
     return landed
 
 
@@ -80,7 +86,14 @@ def _begin_epoch(bookmark: Bookmark, table: Table, *, resnapshot: bool) -> None:
     slot = f"lakehouse_{re.sub('[^a-z0-9]', '_', table.name.lower())[:40]}_{sha256(lake.uri.encode()).hexdigest()[:8]}"
     if former and former.slot != slot:
         log.warning("the slot %s of the former epoch is left: drop it when nothing reads it", former.slot)
-    bookmark.save(State(slot=slot, epoch=max([former.epoch if former else 0, *epochs]) + 1))
+    bookmark.save(
+        State(
+            slot=slot,
+            epoch=max([former.epoch if former else 0, *epochs]) + 1,
+            table=table.qualified_name,
+            published_as=table.shape,
+        )
+    )
 
 
 def _land_snapshot(
@@ -97,27 +110,24 @@ def _land_snapshot(
         "system_identifier": server.system_identifier,
         "database": server.database,
         "table": table.qualified_name,
-        "published_as": table.published_as,
+        "published_as": table.shape,
     }
-    slot = source.find_slot(connection, former.slot)
+    slot = slots.find(connection, former.slot)
     if slot and not (former.intent and former == replace(former, **origin)):
         # Before the intent is saved, so that an attempt that is repeated finds no slot but its own.
         log.warning("the slot %s is made anew: no snapshot that it continues was landed", former.slot)
-        source.drop_slot(connection, former.slot)
+        slots.drop(connection, former.slot)
         slot = None
-    state = bookmark.save(replace(former, **origin, intent=Intent(_now())))
-    with source.connect(settings.customer_snapshot_dsn) as reader:
-        replica = source.inspect(reader)
-        if (replica.system_identifier, replica.database) != (server.system_identifier, server.database):
-            raise OperatorError("CUSTOMER_SNAPSHOT_DSN does not lead to a replica of the database of CUSTOMER_DSN")
-        if server.is_standby and not replica.is_standby:
-            raise OperatorError("CUSTOMER_DSN leads to a standby: CUSTOMER_SNAPSHOT_DSN must lead to a standby too")
+    state = bookmark.save(replace(former, **origin, intent=Intent(_batch_time(bookmark.lake))))
+    with connect(settings.customer_snapshot_dsn, setting="CUSTOMER_SNAPSHOT_DSN") as reader:
+        replica = inspect(reader)
+        check_replica(server, replica)
         if slot and slot.is_usable and replica.is_standby:
             # A replica that lagged ended the last attempt: a slot made anew would start even later.
             position = snapshot.begin_on_standby(reader, slot.confirmed)
         else:
             if slot:
-                source.drop_slot(connection, state.slot)
+                slots.drop(connection, state.slot)
             position = _begin_with_new_slot(state.slot, settings, reader, replica)
         # From now on the file's presence says whether the snapshot is landed.
         state = bookmark.save(replace(state, intent=replace(state.intent, end=position)))
@@ -129,8 +139,8 @@ def _land_snapshot(
 
 def _begin_with_new_slot(slot: str, settings: Settings, reader: psycopg.Connection, replica: Server) -> int:
     """Make the slot and begin the reader's transaction; return the LSN at which it sees the table."""
-    with closing(source.connect(settings.customer_dsn, replication=True)) as replication:
-        start, exported = source.create_slot(replication, slot, export=not replica.is_standby)
+    with closing(connect(settings.customer_dsn, replication=True)) as replication:
+        start, exported = slots.create(replication, slot, export=not replica.is_standby)
         log.info("made the slot %s at %s", slot, lsn_text(start))
         if exported:
             log.warning("the whole table is read on the primary: CUSTOMER_SNAPSHOT_DSN names no replica")
@@ -142,22 +152,24 @@ def _begin_with_new_slot(slot: str, settings: Settings, reader: psycopg.Connecti
 def _finish_snapshot(bookmark: Bookmark) -> None:
     """Take note of a snapshot whose run was killed after its file had become visible."""
     intent = bookmark.state.intent
-    if intent and intent.end is not None:
-        key = _key(bookmark.state)
-        if key in bookmark.lake.keys(str(PurePosixPath(key).parent)):
-            _save_position(bookmark)
+    if intent and intent.end is not None and _is_landed(bookmark):
+        _save_position(bookmark)
+
+
+def _is_landed(bookmark: Bookmark) -> bool:
+    """Whether the file of the state's intent is visible."""
+    key = _key(bookmark.state)
+    return key in bookmark.lake.keys(str(PurePosixPath(key).parent))
 
 
 def _continued_slot(state: State, connection: psycopg.Connection, server: Server, table: Table) -> Slot:
     """The slot, or an error unless it still has every change from the state's position on."""
-    slot = source.find_slot(connection, state.slot)
+    slot = slots.find(connection, state.slot)
     end = state.intent.end if state.intent else state.position
     if (state.system_identifier, state.database) != (server.system_identifier, server.database):
         reason = "CUSTOMER_DSN leads to another server or database than the one whose changes were landed"
-    elif state.table != table.qualified_name:
-        reason = f"CUSTOMER_TABLE is {table.qualified_name}, but the changes of {state.table} were landed"
-    elif state.published_as != table.published_as:
-        reason = f"{state.table} or its publication was made anew: changes may have been missed"
+    elif happened := shape.differences(shape.from_state(state.published_as), table.shape):
+        reason = f"changes of {state.table} may be missing, or rows may differ: {'; '.join(happened)}"
     elif server.position < end:
         if server.is_standby:
             raise TransientError(f"the standby is at {lsn_text(server.position)}, behind {lsn_text(end)}: run again")
@@ -182,16 +194,33 @@ def _land_changes(bookmark: Bookmark, ledger: Ledger, dsn: str, server: Server, 
     if not state.intent:
         if server.position == state.position:
             return Landed(USER_CHANGES.name)
-        state = bookmark.save(replace(state, intent=Intent(_now(), end=server.position)))
+        intent = Intent(_batch_time(bookmark.lake), end=server.position)
+        state = bookmark.save(replace(state, published_as=table.shape, intent=intent))
+    elif not _is_landed(bookmark):
+        state = _renewed(bookmark)
     landed = _land(bookmark.lake, ledger, state, _changes(dsn, state, table))
     _save_position(bookmark)
     return landed
 
 
+def _renewed(bookmark: Bookmark) -> State:
+    """The state, its intent under a batch time of now where its own is of a day at which dbt may no longer look.
+
+    dbt looks from the day before the latest that it has built, and an erasure may have landed since the run was killed.
+    Within that day the file keeps its name, so that nothing lands twice even if the killed run is only paused.
+    """
+    state = bookmark.state
+    batch_time = _batch_time(bookmark.lake)
+    renewed = replace(state.intent, batch_time=batch_time)
+    if (renewed.time.date() - state.intent.time.date()).days <= 1:
+        return state
+    return bookmark.save(replace(state, intent=renewed))
+
+
 def _changes(dsn: str, state: State, table: Table) -> Iterator[Event]:
     """The changes of the state's range; the connection is closed with the last of them."""
     span = {"start": state.position, "end": state.intent.end}
-    with closing(source.connect(dsn, replication=True)) as replication:
+    with closing(connect(dsn, replication=True)) as replication:
         messages = stream(replication, slot=state.slot, publication=table.publication, **span)
         yield from decode(messages, relation_oid=table.oid, database=state.database, **span)
 
@@ -242,5 +271,9 @@ def _key(state: State) -> str:
     return USER_CHANGES.key(state.intent.time, "-".join([str(state.epoch), *_range(state)]))
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
+def _batch_time(lake: Lake) -> str:
+    return BatchClock(lake, USER_CHANGES).take(_now()).isoformat()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

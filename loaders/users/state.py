@@ -11,6 +11,7 @@ from typing import Self
 
 from loaders.errors import OperatorError
 from loaders.lake import Lake
+from loaders.users.shape import Shape
 
 NAME = "customer.usuarios"
 KEY = f"state/{NAME}.json"
@@ -41,7 +42,7 @@ class State:
     system_identifier: str | None = None
     database: str | None = None
     table: str | None = None
-    published_as: str | None = None  # see loaders.users.source.Table
+    published_as: Shape | str | None = None  # see loaders.users.shape.from_state
     position: int | None = None  # None: the epoch's snapshot is not landed as yet
     intent: Intent | None = None
 

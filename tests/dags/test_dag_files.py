@@ -167,7 +167,7 @@ def test_no_task_waits_for_a_test_that_its_producer_does_not_run(
 
 def test_the_daily_run_does_all_its_steps_one_after_the_other(daily: dict[str, Any]) -> None:
     order = ["compact_raw", "retain_raw", "source_freshness", "build_lake", "build_warehouse"]
-    order += ["maintain_tables", "publish_docs"]
+    order += ["verify", "maintain_tables", "publish_docs"]
     for before, after in pairwise(order):
         assert daily["tasks"][after]["upstream"] == [before]
         assert daily["tasks"][after]["trigger_rule"] == "all_done"

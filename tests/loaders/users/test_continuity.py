@@ -10,7 +10,7 @@ import pytest
 from loaders import users
 from loaders.errors import OperatorError, TransientError
 from loaders.lake import open_lake
-from loaders.users import source
+from loaders.users import server, slots
 from loaders.users.events import Event
 from loaders.users.pgoutput import decode
 from loaders.users.replication import stream
@@ -50,8 +50,8 @@ def heals(landing: Landing) -> None:
 
 
 def test_a_slot_that_is_gone(started: Landing) -> None:
-    with source.connect(started.customer.dsn) as connection:
-        source.drop_slot(connection, started.state["slot"])
+    with server.connect(started.customer.dsn) as connection:
+        slots.drop(connection, started.state["slot"])
     stops(started, "is gone")
     heals(started)
 
@@ -89,7 +89,7 @@ def test_a_publication_made_anew_has_missed_changes(started: Landing) -> None:
     started.write("DROP PUBLICATION lakehouse_usuarios")
     started.write(person("Unseen"))
     started.write("CREATE PUBLICATION lakehouse_usuarios FOR TABLE usuarios")
-    stops(started, "made anew")
+    stops(started, "the publication was recreated")
     heals(started)
 
 
@@ -97,17 +97,7 @@ def test_a_table_published_anew_has_missed_changes(started: Landing) -> None:
     started.write("ALTER PUBLICATION lakehouse_usuarios DROP TABLE usuarios")
     started.write(person("Unseen"))
     started.write("ALTER PUBLICATION lakehouse_usuarios ADD TABLE usuarios")
-    stops(started, "made anew")
-
-
-def test_another_table(started: Landing) -> None:
-    started.write(
-        "CREATE TABLE clientes (id int PRIMARY KEY)",
-        "CREATE PUBLICATION lakehouse_clientes FOR TABLE clientes",
-        "GRANT SELECT ON clientes TO lakehouse",
-    )
-    started.use(customer_table="public.clientes")
-    stops(started, "CUSTOMER_TABLE is public.clientes")
+    stops(started, "removed from its publication")
 
 
 def test_a_state_that_is_lost(started: Landing) -> None:
@@ -162,9 +152,9 @@ def test_a_second_run_at_once_stops_and_changes_nothing(started: Landing) -> Non
 def test_a_slot_that_is_in_use_is_waited_for_and_then_left(started: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     started.write(person("Caio"))
     names = {"slot": started.state["slot"], "publication": "lakehouse_usuarios"}
-    with closing(source.connect(started.customer.dsn, replication=True)) as connection:
+    with closing(server.connect(started.customer.dsn, replication=True)) as connection:
         assert next(stream(connection, **names, start=0, end=1 << 62))
-        monkeypatch.setattr(source, "SLOT_FREE_SECONDS", 0.2)
+        monkeypatch.setattr(slots, "SLOT_FREE_SECONDS", 0.2)
         with pytest.raises(TransientError, match="another reader holds the slot"):
             started.land()
     monkeypatch.undo()
@@ -173,7 +163,7 @@ def test_a_slot_that_is_in_use_is_waited_for_and_then_left(started: Landing, mon
 
 def test_a_slot_that_has_moved_back_gives_nothing_twice(started: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a crash of the primary a slot may be where it was some time ago."""
-    monkeypatch.setattr(source, "advance_slot", lambda *_: None)
+    monkeypatch.setattr(slots, "advance", lambda *_: None)
     for name in ("Caio", "Davi", "Elis"):
         started.write(person(name))
         assert started.land().rows == 1

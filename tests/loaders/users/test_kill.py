@@ -19,23 +19,23 @@ import pytest
 from loaders import users
 from loaders.lake import local
 from loaders.settings import Settings
-from loaders.users import events, pgoutput, snapshot, source
+from loaders.users import events, pgoutput, publication, server, slots, snapshot
 from loaders.users.state import Bookmark
 from sandbox import customer_app
 from tests.loaders.users.conftest import Landing, person, writing
 
 # A run is killed just before each call of one of these, which is just after what came before it.
 STEPS = [
-    (source, "connect"),
-    (source, "find_slot"),
-    (source, "drop_slot"),
-    (source, "create_slot"),
+    (users, "connect"),
+    (slots, "find"),
+    (slots, "drop"),
+    (slots, "create"),
     (snapshot, "begin_on_standby"),
     (Bookmark, "save"),
     (events, "write"),
     (os, "replace"),  # makes a file or the state visible
     (local, "_sync_folder"),
-    (source, "advance_slot"),
+    (slots, "advance"),
 ]
 PER_DAY = 200 * 86_400  # the application's changes
 
@@ -100,8 +100,8 @@ def witness(landing: Landing) -> list[dict]:
         SELECT (lsn - '0/0')::bigint, data FROM pg_logical_slot_peek_binary_changes(
             'witness', NULL, NULL, 'proto_version', '1', 'publication_names', 'lakehouse_usuarios')
     """
-    with source.connect(landing.customer.dsn) as connection:
-        table = source.find_table(connection, "public.usuarios", is_standby=False)
+    with server.connect(landing.customer.dsn) as connection:
+        table = publication.find_table(connection, "public.usuarios")
         changes = pgoutput.decode(
             connection.execute(peek), relation_oid=table.oid, database=landing.customer.name, start=0, end=1 << 62
         )

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from loaders.errors import OperatorError, TransientError
-from loaders.users import snapshot, source
+from loaders.users import server, slots, snapshot
 from sandbox import customer_app, postgres
 from tests.loaders.users.conftest import Landing, person, writing
 
@@ -111,8 +111,8 @@ def test_the_standby_alone_serves_slot_snapshot_and_changes(landing: Landing, se
         assert landed.slot_lag_bytes > 0
         assert landing.replayed() == landing.live()
     finally:
-        with source.connect(landing.customer.snapshot_dsn) as connection:
-            source.drop_slot(connection, landing.state["slot"])
+        with server.connect(landing.customer.snapshot_dsn) as connection:
+            slots.drop(connection, landing.state["slot"])
 
 
 def test_a_snapshot_dsn_of_another_database_is_refused(landing: Landing, customer_database: postgres.Database) -> None:
@@ -124,7 +124,7 @@ def test_a_snapshot_dsn_of_another_database_is_refused(landing: Landing, custome
 def test_a_transaction_that_stays_open_bounds_the_wait_for_the_slot(
     landing: Landing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "SLOT_CREATION_SECONDS", 0.3)
+    monkeypatch.setattr(slots, "SLOT_CREATION_SECONDS", 0.3)
     with psycopg.connect(landing.customer.app_dsn) as connection:
         connection.execute(person("Ana"))
         with pytest.raises(TransientError, match="have been open"):
@@ -165,8 +165,8 @@ def test_the_missing_publication_is_made_by_the_owner(landing: Landing) -> None:
 @pytest.mark.parametrize(
     ("statements", "message"),
     [
-        (["ALTER TABLE usuarios DROP CONSTRAINT usuarios_pkey"], "no primary key"),
-        (["ALTER TABLE usuarios REPLICA IDENTITY NOTHING"], "no primary key"),
+        (["ALTER TABLE usuarios DROP CONSTRAINT usuarios_pkey"], "no replica identity"),
+        (["ALTER TABLE usuarios REPLICA IDENTITY NOTHING"], "no replica identity"),
         (["ALTER TABLE usuarios RENAME TO clientes"], "no ordinary table public.usuarios"),
         (["ALTER PUBLICATION lakehouse_usuarios SET (publish = 'insert')"], "hides changes"),
         (["ALTER PUBLICATION lakehouse_usuarios SET TABLE usuarios WHERE (id > 5)"], "hides changes"),
@@ -195,15 +195,3 @@ def test_a_column_list_holds_for_snapshot_and_changes(landing: Landing) -> None:
         {"id": "1", "nome": "Ana"},
         {"id": "2", "nome": "Bia"},
     ]
-
-
-def test_errors_never_hold_the_password(landing: Landing) -> None:
-    for dsn, error in (
-        ("postgresql//u:s3cret@127.0.0.1/x", OperatorError),
-        ("postgresql://u:s3cret@127.0.0.1:1/x", TransientError),
-    ):
-        landing.use(customer_dsn=dsn)
-        with pytest.raises(error) as raised:
-            landing.land()
-        assert "s3cret" not in str(raised.value)
-        assert raised.value.__cause__ is None and raised.value.__suppress_context__
