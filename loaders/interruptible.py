@@ -6,6 +6,7 @@ program has started and left running ends with it. The exit code is 128 plus the
 130, 143 or 129.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -40,8 +41,9 @@ def _end(kind: type[BaseException], error: BaseException, traceback: TracebackTy
     _end_children()
     with suppress(OSError):  # the terminal may be gone
         print(f"\n{error}", file=sys.stderr, flush=True)
-    with suppress(OSError):
+    with suppress(Exception):
         sys.stdout.flush()
+        atexit._run_exitfuncs()  # of libraries, which remove files and semaphores
     os._exit(error.exit_code)  # not sys.exit: threads that still wait for an answer would keep it
 
 
@@ -59,9 +61,12 @@ def _end_children() -> None:
         return
     import psutil
 
-    for child in left:
+    for child in [*left]:
         with suppress(psutil.NoSuchProcess):
-            child.terminate()
+            if any("resource_tracker" in part for part in child.cmdline()):
+                left.remove(child)  # Python's own: it ignores signals, and ends when this process has ended
+            else:
+                child.terminate()
     _, alive = psutil.wait_procs(left, timeout=GRACE_SECONDS)
     for child in alive:
         with suppress(psutil.NoSuchProcess):

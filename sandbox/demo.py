@@ -84,8 +84,8 @@ class Demo:
         os.environ |= self.environment
         with self.step(name):
             done = dbtRunner(callbacks=[show]).invoke(["--log-level", "none", *arguments])
-        if isinstance(done.exception, KeyboardInterrupt):
-            raise done.exception
+            if isinstance(done.exception, KeyboardInterrupt):
+                raise done.exception
         if must_succeed and not done.success:
             sys.exit(f"{name} failed: {done.exception or 'see above'}")
 
