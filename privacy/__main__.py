@@ -1,5 +1,8 @@
 """The command line: `python -m privacy [write|site]`; without a command the map, the verdict and the figures."""
 
+if __name__ == "__main__":  # before what takes time to import
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
 import argparse
 import sys
 from pathlib import Path
