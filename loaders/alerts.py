@@ -34,6 +34,7 @@ KINDS = {
     "test_failed": logging.ERROR,
     "source_stale": logging.ERROR,
     "slot_lag": logging.ERROR,
+    "changes_missing": logging.ERROR,
     "rows_rejected": logging.WARNING,
     "source_drifted": logging.WARNING,
     "test_warned": logging.WARNING,
@@ -43,6 +44,7 @@ FACTS = frozenset(
     (
         "dag_id", "task_id", "run_id", "try_number", "error", "last_success", "limit_minutes",
         "status", "failures", "max_loaded_at", "age_seconds", "slot_lag_bytes", "limit_bytes",
+        "epoch", "from_lsn", "to_lsn", "from_time", "to_time",
     )
 )  # fmt: skip
 VALUE = re.compile(r"[\w.:+/-]{1,300}", re.ASCII)  # no blank, no @: neither a sentence nor an address

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from loaders import users
 from loaders.errors import OperatorError, TransientError
 from loaders.lake import open_lake
-from loaders.users import server, slots
+from loaders.users import changes, server, slots
 from loaders.users.events import Event
 from loaders.users.pgoutput import decode
 from loaders.users.replication import stream
@@ -23,18 +22,20 @@ REMEDY = "python -m loaders users --resnapshot"
 
 @pytest.fixture
 def started(landing: Landing) -> Landing:
-    """A lake that holds the snapshot of Ana and Bia."""
+    """A lake that holds the snapshot of Ana and Bia, and stops at a gap."""
+    landing.use(customer_gaps="stop")
     landing.write(person("Ana"), person("Bia"))
     landing.land()
     return landing
 
 
-def stops(landing: Landing, reason: str) -> None:
+def stops(landing: Landing, reason: str, remedy: str = REMEDY) -> None:
     """The run stops with the reason and the remedy, and nothing has changed."""
     state, files = landing.state, landing.files()
     with pytest.raises(OperatorError) as raised:
         landing.land()
-    assert reason in str(raised.value) and REMEDY in str(raised.value)
+    assert reason in str(raised.value) and remedy in str(raised.value)
+    assert remedy == REMEDY or REMEDY not in str(raised.value)
     assert (landing.state, landing.files()) == (state, files)
 
 
@@ -89,7 +90,7 @@ def test_a_publication_made_anew_has_missed_changes(started: Landing) -> None:
     started.write("DROP PUBLICATION lakehouse_usuarios")
     started.write(person("Unseen"))
     started.write("CREATE PUBLICATION lakehouse_usuarios FOR TABLE usuarios")
-    stops(started, "made anew")
+    stops(started, "recreated or altered")
     heals(started)
 
 
@@ -97,7 +98,7 @@ def test_a_table_published_anew_has_missed_changes(started: Landing) -> None:
     started.write("ALTER PUBLICATION lakehouse_usuarios DROP TABLE usuarios")
     started.write(person("Unseen"))
     started.write("ALTER PUBLICATION lakehouse_usuarios ADD TABLE usuarios")
-    stops(started, "made anew")
+    stops(started, "recreated or altered")
 
 
 def test_another_table(started: Landing) -> None:
@@ -107,13 +108,19 @@ def test_another_table(started: Landing) -> None:
         "GRANT SELECT ON clientes TO lakehouse",
     )
     started.use(customer_table="public.clientes")
-    stops(started, "CUSTOMER_TABLE is public.clientes")
+    stops(started, "CUSTOMER_TABLE is public.clientes", "a lake of its own")
+    with pytest.raises(OperatorError, match="a lake of its own"):
+        started.land(resnapshot=True)
 
 
 def test_a_state_that_is_lost(started: Landing) -> None:
+    slot = started.state["slot"]
     (started.lake / "state" / f"{NAME}.json").unlink()
     with pytest.raises(OperatorError, match=r"is lost.*--resnapshot"):
         started.land()
+    with pytest.raises(OperatorError, match="that this lake does not know of"):
+        started.land(resnapshot=True)
+    started.admin("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name ~ %s", slot)
     started.write("DELETE FROM usuarios WHERE nome = 'Ana'")
     started.land(resnapshot=True)
     assert started.state["epoch"] == 2
@@ -121,8 +128,8 @@ def test_a_state_that_is_lost(started: Landing) -> None:
 
 
 def test_a_state_of_a_newer_loader(started: Landing) -> None:
-    started.change_state(format=2)
-    with pytest.raises(OperatorError, match="format 2"):
+    started.change_state(format=3)
+    with pytest.raises(OperatorError, match="format 3"):
         started.land()
 
 
@@ -138,7 +145,7 @@ def test_another_server_whose_lsns_start_lower(started: Landing, tmp_path: Path)
         former = started.state
         started.customer = other
         started.use(customer_dsn=other.dsn, customer_snapshot_dsn=other.snapshot_dsn)
-        stops(started, "another server or database")
+        stops(started, "another server or database", "correct it")
         started.write(person("Bia"))
         started.land(resnapshot=True)
         assert started.state["position"] < former["position"]
@@ -188,12 +195,12 @@ def test_a_primary_that_crashes_in_mid_stream(
     started.write("INSERT INTO usuarios (nome, email, cpf) SELECT i, i, i FROM generate_series(1, 20000) i")
 
     def decode_and_crash(*args: Any, **kwargs: Any) -> Iterator[Event]:
-        changes = decode(*args, **kwargs)
-        yield next(changes)
+        found = decode(*args, **kwargs)
+        yield next(found)
         postgres.stop(servers.home, "immediate")
-        yield from changes
+        yield from found
 
-    monkeypatch.setattr(users, "decode", decode_and_crash)
+    monkeypatch.setattr(changes, "decode", decode_and_crash)
     files = started.files()
     try:
         with pytest.raises(TransientError, match="the customer database"):

@@ -1,7 +1,6 @@
 """The snapshot that begins an epoch, and what keeps it from losing rows."""
 
 import logging
-import threading
 from collections.abc import Iterator
 
 import psycopg
@@ -90,19 +89,8 @@ def test_the_standby_alone_serves_slot_snapshot_and_changes(landing: Landing, se
     landing.use(customer_dsn=landing.customer.snapshot_dsn)
     landing.write(person("Ana"))
     postgres.wait_for_standby(servers)
-    stop = threading.Event()
-
-    def log_standby_snapshots() -> None:  # the record that makes a slot on a standby consistent
-        while not stop.wait(0.05):
-            landing.admin("SELECT pg_log_standby_snapshot()")
-
-    thread = threading.Thread(target=log_standby_snapshots)
-    thread.start()
-    try:
+    with landing.repeating("SELECT pg_log_standby_snapshot()"):  # the record that makes a slot on a standby consistent
         landing.land()
-    finally:
-        stop.set()
-        thread.join()
     try:
         landing.write(person("Bia"))
         postgres.wait_for_standby(servers)
@@ -133,13 +121,15 @@ def test_a_transaction_that_stays_open_bounds_the_wait_for_the_slot(
     assert landing.replayed() == landing.live()
 
 
-def test_a_slot_that_a_deleted_lake_has_left_is_made_anew(landing: Landing, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_slot_that_a_deleted_lake_has_left_is_named(landing: Landing, caplog: pytest.LogCaptureFixture) -> None:
     landing.land()
+    left = landing.state["slot"]
     for path in sorted(landing.lake.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     landing.write(person("Ana"))
     landing.land()
-    assert "is made anew" in caplog.text
+    assert f"nobody reads the slot {left} now" in caplog.text
+    assert landing.state["slot"] != left
     assert landing.replayed() == landing.live()
 
 
