@@ -76,6 +76,9 @@ class Flavour:
 
 
 CUSTOMER = Flavour("pginstall18", ("--locale-provider", "builtin", "--locale", "C.UTF-8"), SETTINGS, HBA, _ROLES)
+# The standby keeps copies of failover slots for the time after a promotion. Not where databases are dropped: the standby
+# ends when it replays that while it copies a slot of the database (seen with 18.4).
+WITH_SLOT_COPIES = replace(CUSTOMER, settings=SETTINGS | {"sync_replication_slots": "on"})
 
 
 class PostgresError(RuntimeError):
@@ -343,7 +346,6 @@ def _configure(servers: Servers, server: str) -> bool:
         # Slots are synchronised over a connection to a database.
         conninfo = f"{_streaming(servers)} password={servers.passwords[STREAMER]} dbname=postgres"
         settings |= {"primary_conninfo": conninfo, "primary_slot_name": STREAMER}
-        settings["sync_replication_slots"] = "on"  # it keeps copies of failover slots for the time after a promotion
     text = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
     data, changed = servers.data(server), False
     for name, content in (("postgresql.conf", text), ("pg_hba.conf", servers.flavour.authentication)):

@@ -21,13 +21,15 @@ from loaders.users.pgoutput import decode
 from sandbox import customer_app, postgres
 from tests.loaders.users.conftest import Landing, person, wait_until
 
+FLAVOUR = postgres.WITH_SLOT_COPIES
+
 
 class Cluster:
     """A primary and its standby that may be promoted, restored and rebuilt; the servers of other tests may not."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.servers = postgres.start(home)
+        self.servers = postgres.start(home, flavour=FLAVOUR)
         self.databases = 0
 
     def landing(self, lake: Path) -> Landing:
@@ -74,7 +76,7 @@ class Cluster:
 
     def promote(self, *landings: Landing) -> None:
         """Crash the primary and promote the standby; the new primary has no standby."""
-        self.servers = postgres.promote(self.home)
+        self.servers = postgres.promote(self.home, FLAVOUR)
         with psycopg.connect(self.servers.dsn(postgres.ADMIN), autocommit=True) as primary:
             primary.execute("ALTER SYSTEM RESET ALL")
             primary.execute("SELECT pg_reload_conf()")
@@ -82,14 +84,14 @@ class Cluster:
             landing.customer = postgres.database(self.servers, landing.customer.name)
 
     def rebuild_standby(self) -> None:
-        self.servers = postgres.start(self.home)
+        self.servers = postgres.start(self.home, flavour=FLAVOUR)
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     yield cluster
-    postgres.stop(cluster.home, "immediate")
+    postgres.stop(cluster.home, "immediate", FLAVOUR)
 
 
 @pytest.fixture
@@ -217,13 +219,13 @@ def test_a_restore_of_files_without_a_new_timeline(cluster: Cluster, tmp_path: P
     landing.use(customer_gaps="stop")
     landing.write(person("Ana"), person("Bia"))
     landing.land()
-    postgres.stop(cluster.home)
+    postgres.stop(cluster.home, flavour=FLAVOUR)
     data = cluster.servers.data("primary")
     copy_folder(data, tmp_path / "backup")
     cluster.rebuild_standby()
     landing.write(person("Ghost"))
     landing.land()
-    postgres.stop(cluster.home)
+    postgres.stop(cluster.home, flavour=FLAVOUR)
     for server_name in postgres.SERVERS:
         shutil.rmtree(cluster.servers.data(server_name))
     copy_folder(tmp_path / "backup", data)
