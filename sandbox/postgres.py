@@ -76,8 +76,8 @@ class Flavour:
 
 
 CUSTOMER = Flavour("pginstall18", ("--locale-provider", "builtin", "--locale", "C.UTF-8"), SETTINGS, HBA, _ROLES)
-# The standby keeps copies of failover slots for the time after a promotion. Not where databases are dropped: the standby
-# ends when it replays that while it copies a slot of the database (seen with 18.4).
+# The standby keeps copies of failover slots for the time after a promotion. Not where databases are dropped: it ends
+# when it replays that while it copies a slot of the database (seen with 18.4).
 WITH_SLOT_COPIES = replace(CUSTOMER, settings=SETTINGS | {"sync_replication_slots": "on"})
 
 

@@ -80,33 +80,33 @@ def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
 
 def _begin_asked_epoch(bookmark: Bookmark, source: Source, *, resnapshot: bool) -> None:
     """Begin the first epoch, or the one that a person asks for."""
-    former, table = bookmark.state, source.table
+    former = bookmark.state
     files = [file for found in USER_CHANGES.files(bookmark.lake).values() for file in found]
     if not former and files and not resnapshot:
         raise OperatorError(
             "the lake holds changes of the customer table, but the state that says how far they go is lost. "
             f"Restore it, or begin a new epoch: {RESNAPSHOT}"
         )
-    gap = None
+    gap, broken = None, None
     if former:
-        continuity.refuse_another_table(former, table)
+        continuity.refuse_another_table(former, source.table)
         if former.gap:
             gap = replace(former.gap, asked_for=True)
         elif former.position is not None:
-            found = None
             with suppress(LoaderError):
                 found = continuity.examine(bookmark, source)
-            reason = f": {found.reason}" if isinstance(found, Break) else ""
+                broken = found if isinstance(found, Break) else None
+            reason = f": {broken.reason}" if broken else ""
             gap = _gap_after(bookmark.state, f"a person asked for a new snapshot{reason}", asked_for=True)
     elif files:
         last = max(files)
         gap = Gap("the state of the loader was lost", _now(), last.epoch, int(last.last, 16), asked_for=True)
-    _begin_epoch(bookmark, source, gap)
+    _begin_epoch(bookmark, source, gap, is_slot_shared=broken is not None and broken.is_slot_shared)
 
 
 def _begin_epoch(bookmark: Bookmark, source: Source, gap: Gap | None, *, is_slot_shared: bool = False) -> None:
     """Write down that a snapshot comes next, under a number that no epoch in the lake has."""
-    lake, former = bookmark.lake, bookmark.state
+    lake, former, server = bookmark.lake, bookmark.state, source.server
     names = (PurePosixPath(key).stem.partition("-")[0] for key in lake.keys(f"raw/{USER_CHANGES.name}"))
     epoch = max([former.epoch if former else 0, *(int(name) for name in names if name.isdecimal())]) + 1
     # Two lakes on one database have their own slots, also where they are in folders of the same name.
@@ -115,12 +115,20 @@ def _begin_epoch(bookmark: Bookmark, source: Source, gap: Gap | None, *, is_slot
     if former and is_slot_shared:
         slot = f"{slot}_{epoch}"
     elif former:
-        slot, created = former.slot, former.created_slot and former.system_identifier == source.server.system_identifier
+        slot, created = former.slot, former.created_slot and former.system_identifier == server.system_identifier
     for name in slots.unread(source.connection, prefix):
         if name != slot:
             log.warning("nobody reads the slot %s now: if it is of no lake that is still in use, drop it", name)
-    state = State(slot=slot, epoch=epoch, created_slot=created, gap=gap)
-    _find_own_slot(source.connection, state)
+    state = State(
+        slot=slot,
+        epoch=epoch,
+        system_identifier=server.system_identifier,
+        database=server.database,
+        table=source.table.qualified_name,
+        created_slot=created,
+        gap=gap,
+    )
+    _find_own_slot(source, state)
     bookmark.save(state)
 
 
@@ -130,9 +138,10 @@ def _gap_after(state: State, reason: str, *, asked_for: bool = False) -> Gap:
 
 def _repair(bookmark: Bookmark, ledger: Ledger, settings: Settings, source: Source, broken: Break) -> Landed:
     """Begin a new epoch by a snapshot from the replica, with a record of the gap; stop where there is none."""
+    log.warning("%s", broken.reason)
     if not _names_replica(settings, source.server):
         raise OperatorError(f"{broken.reason}. Begin a new epoch with a snapshot: {RESNAPSHOT}")
-    log.warning("%s. A new epoch begins with a snapshot from the replica", broken.reason)
+    log.warning("a new epoch begins with a snapshot from the replica")
     gap = _gap_after(bookmark.state, broken.reason)
     _begin_epoch(bookmark, source, gap, is_slot_shared=broken.is_slot_shared)
     return _land_snapshot(bookmark, ledger, settings, source)
@@ -164,7 +173,9 @@ def _land_snapshot(bookmark: Bookmark, ledger: Ledger, settings: Settings, sourc
         "published_as": table.published_as,
         "timeline": source.origin.timeline,
     }
-    slot = _find_own_slot(source.connection, former)
+    if former.gap:  # a former attempt at this epoch knew where what was landed had come from
+        continuity.refuse_another(former, server, table)
+    slot = _find_own_slot(source, former)
     if slot and not _may_use_again(slot, former, replace(former, **origin), settings):
         log.warning("the slot %s is recreated: no snapshot that it continues was landed", former.slot)
         slots.drop(source.connection, former.slot)
@@ -195,10 +206,10 @@ def _land_snapshot(bookmark: Bookmark, ledger: Ledger, settings: Settings, sourc
     return landed
 
 
-def _find_own_slot(connection: psycopg.Connection, state: State) -> Slot | None:
+def _find_own_slot(source: Source, state: State) -> Slot | None:
     """The state's slot. Raises OperatorError where one of that name exists that this lake did not create."""
-    slot = slots.find(connection, state.slot)
-    if slot and not state.created_slot:
+    slot = slots.find(source.connection, state.slot)
+    if slot and not (state.created_slot and state.system_identifier == source.server.system_identifier):
         raise OperatorError(
             f"the database has a slot {state.slot} that this lake does not know of: another copy of the lake may read "
             f"it. If none does, drop it (SELECT pg_drop_replication_slot('{state.slot}')), then run again"
