@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import airflow, cycle, disney, engines, erasure, report, source, users
+from benchmarks import airflow, cycle, disney, engines, erasure, report, source, users, verify
 from benchmarks.world import ROOT
 
 BENCHMARKS = {
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "disney": disney.run,
     "cycle": cycle.run,
     "erasure": erasure.run,
+    "verify": verify.run,
     "airflow": airflow.run,
     "engines": engines.run,
 }

@@ -33,6 +33,7 @@ class RawTable:
     name: str
     schema: pa.Schema
     file_name: re.Pattern[str]  # groups: `first`, `last`, and `epoch` where the table has epochs
+    clock: str  # the key of the document with its last batch time, see loaders.batches
 
     def key(self, batch_time: datetime, file_name: str) -> str:
         """The key of a batch's file; the partition is the batch's own time in UTC."""
@@ -65,6 +66,7 @@ CHARACTERS = RawTable(
         ]
     ),
     re.compile(r"(?P<first>\d{8}T\d{6}\.\d{6}Z)(-(?P<last>\d{8}T\d{6}\.\d{6}Z))?"),
+    "state/disney.characters.json",
 )
 
 USER_CHANGES = RawTable(
@@ -84,6 +86,7 @@ USER_CHANGES = RawTable(
         ]
     ),
     re.compile(r"(?P<epoch>\d+)-(?P<first>[0-9A-F]{16})-(?P<last>[0-9A-F]{16})"),
+    "state/customer.usuarios.batches.json",
 )
 
 TABLES = (CHARACTERS, USER_CHANGES)

@@ -8,6 +8,7 @@ import argparse
 import logging
 import sys
 
+from loaders.errors import LoaderError
 from sandbox import airflow, athena, cost_export, customer_app, demo, disney_api, postgres, redshift, world
 from sandbox.athena.artifacts import ArtifactError
 
@@ -23,6 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:
         return args.run(args) or 0
+    except LoaderError as error:  # of the settings, which the loaders read
+        print(error, file=sys.stderr)
+        return error.exit_code
     except (
         postgres.PostgresError,
         airflow.AirflowError,

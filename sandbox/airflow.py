@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+from loaders.settings import from_environment
 from sandbox import home, postgres, processes
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +77,7 @@ def deploy(environment: Mapping[str, str]) -> None:
     target = Path(environment["DBT_MANIFEST"]).parent
     _run("manifest", environment, *dbt, "parse", "--target-path", target)
     docs = Path(environment["DOCS_URI"])
-    if not (docs / "index.html").exists():
+    if "://" not in environment["DOCS_URI"] and not (docs / "index.html").exists():
         made = folder() / "docs-target"
         Path(environment["DUCKDB_PATH"]).parent.mkdir(parents=True, exist_ok=True)
         _run("docs", environment, *dbt, "docs", "generate", "--static", "--empty-catalog", "--target-path", made)
@@ -96,8 +97,7 @@ def _environment(settings: Mapping[str, str], port: int) -> dict[str, str]:
     url = f"http://127.0.0.1:{kept['port']}"
     database = postgres.create_database(postgres.start(where, standby=False), "airflow").app_dsn
     database = database.replace("postgresql://", "postgresql+psycopg://")
-    lake = _absolute(settings.get("LAKE_URI") or "lake")
-    docs = _absolute(settings.get("DOCS_URI") or "docs-site")
+    known = from_environment(settings)
     ours = {
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(kept["port"]),
@@ -124,16 +124,16 @@ def _environment(settings: Mapping[str, str], port: int) -> dict[str, str]:
         "AIRFLOW__COSMOS__ENABLE_CACHE_DBT_YAML_SELECTORS": "False",  # it would read the database for each DAG
         # A copy of a producer's results for its next try, written anew after each node of dbt: a producer has one try.
         "AIRFLOW__COSMOS__ENABLE_WATCHER_RELIABLE_RETRY": "False",
-        "AIRFLOW__COSMOS__DBT_DOCS_PROJECTS": json.dumps({"lakehouse": {"dir": docs, "name": "Lakehouse"}}),
+        "AIRFLOW__COSMOS__DBT_DOCS_PROJECTS": json.dumps({"lakehouse": {"dir": known.docs_uri, "name": "Lakehouse"}}),
         "DBT_MANIFEST": str(where / "dbt" / "manifest.json"),
     }
     resolved = {
         "AIRFLOW_HOME": str(where),
         "PATH": os.pathsep.join([str(BIN), settings.get("PATH", os.defpath)]),
-        "LAKE_URI": lake,
-        "VAULT_URI": _absolute(settings.get("VAULT_URI") or "vault"),
-        "DUCKDB_PATH": _absolute(settings.get("DUCKDB_PATH") or f"{where if '://' in lake else lake}/warehouse.duckdb"),
-        "DOCS_URI": docs,
+        "LAKE_URI": known.lake_uri,
+        "VAULT_URI": known.vault_uri,
+        "DUCKDB_PATH": known.duckdb_path or f"{where}/warehouse.duckdb",
+        "DOCS_URI": known.docs_uri,
     }
     return {**ours, **settings, **resolved}
 
@@ -168,10 +168,6 @@ def _unhealthy(url: str) -> list[str]:
     except (OSError, ValueError):
         return ["api-server"]
     return [name for name in ("scheduler", "dag_processor", "triggerer") if health[name]["status"] != "healthy"]
-
-
-def _absolute(uri: str) -> str:
-    return uri if "://" in uri else str(Path(uri).resolve())
 
 
 def _run(name: str, environment: Mapping[str, str], *command: str | Path) -> None:

@@ -22,18 +22,19 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from loaders import raw, swap
+from loaders.batches import BatchClock
 from loaders.errors import LoaderError, OperatorError, TransientError
 from loaders.identity import lake_id
 from loaders.lake import Lake, open_lake
 from loaders.ledger import Ledger
 from loaders.raw import USER_CHANGES, Landed
 from loaders.settings import Settings
-from loaders.users import changes, continuity, events, scrub, slots, snapshot, timeline
+from loaders.users import changes, continuity, events, same_table, scrub, slots, snapshot, timeline
 from loaders.users.continuity import Break, Source
 from loaders.users.events import Event, lsn_text
 from loaders.users.gaps import Gap
-from loaders.users.publication import RESNAPSHOT, find_table
-from loaders.users.server import Server, check_server, connect, inspect, source_errors
+from loaders.users.publication import RESNAPSHOT, find_table, publish
+from loaders.users.server import Server, check_replica, check_server, connect, inspect, source_errors
 from loaders.users.slots import Slot
 from loaders.users.state import NAME, Bookmark, Intent, State
 
@@ -59,7 +60,10 @@ def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
             check_server(server)
             # After the server's position was read: a promotion in between is then one that continues from there.
             origin = timeline.identify(replication)
-            table = find_table(connection, settings.customer_table, is_standby=server.is_standby)
+            found = find_table(connection, settings.customer_table)
+            same_table.check(lake, bookmark.state, found, server)
+            landed_as = bookmark.state and bookmark.state.published_as
+            table = publish(connection, found, is_standby=server.is_standby, landed=landed_as)
             source = Source(dsn, connection, replication, server, origin, table)
             gap = None
             if resnapshot or not bookmark.state:
@@ -89,7 +93,6 @@ def _begin_asked_epoch(bookmark: Bookmark, source: Source, *, resnapshot: bool) 
         )
     gap, broken = None, None
     if former:
-        continuity.refuse_another_table(former, source.table)
         if former.gap:
             gap = replace(former.gap, asked_for=True)
         elif former.position is not None:
@@ -100,7 +103,9 @@ def _begin_asked_epoch(bookmark: Bookmark, source: Source, *, resnapshot: bool) 
             gap = _gap_after(bookmark.state, f"a person asked for a new snapshot{reason}", asked_for=True)
     elif files:
         last = max(files)
-        gap = Gap("the state of the loader was lost", _now(), last.epoch, int(last.last, 16), asked_for=True)
+        gap = Gap(
+            "the state of the loader was lost", _now().isoformat(), last.epoch, int(last.last, 16), asked_for=True
+        )
     _begin_epoch(bookmark, source, gap, is_slot_shared=broken is not None and broken.is_slot_shared)
 
 
@@ -125,6 +130,7 @@ def _begin_epoch(bookmark: Bookmark, source: Source, gap: Gap | None, *, is_slot
         system_identifier=server.system_identifier,
         database=server.database,
         table=source.table.qualified_name,
+        published_as=source.table.shape,
         created_slot=created,
         gap=gap,
     )
@@ -133,7 +139,7 @@ def _begin_epoch(bookmark: Bookmark, source: Source, gap: Gap | None, *, is_slot
 
 
 def _gap_after(state: State, reason: str, *, asked_for: bool = False) -> Gap:
-    return Gap(reason, _now(), state.epoch, state.position, state.landed_at, asked_for)
+    return Gap(reason, _now().isoformat(), state.epoch, state.position, state.landed_at, asked_for)
 
 
 def _repair(bookmark: Bookmark, ledger: Ledger, settings: Settings, source: Source, broken: Break) -> Landed:
@@ -151,13 +157,10 @@ def _names_replica(settings: Settings, server: Server) -> bool:
     """Whether the settings allow a repair and name a replica for it. Raises psycopg.Error where it does not answer."""
     if settings.customer_gaps == "stop" or settings.customer_snapshot_dsn == settings.customer_dsn:
         return False
-    with connect(settings.customer_snapshot_dsn) as reader:
+    with connect(settings.customer_snapshot_dsn, setting="CUSTOMER_SNAPSHOT_DSN") as reader:
         replica = inspect(reader)
-    return replica.is_standby and _are_one_database(replica, server)
-
-
-def _are_one_database(replica: Server, server: Server) -> bool:
-    return (replica.system_identifier, replica.database) == (server.system_identifier, server.database)
+    one_database = (replica.system_identifier, replica.database) == (server.system_identifier, server.database)
+    return replica.is_standby and one_database and replica.started != server.started
 
 
 # ---------- the snapshot
@@ -170,21 +173,21 @@ def _land_snapshot(bookmark: Bookmark, ledger: Ledger, settings: Settings, sourc
         "system_identifier": server.system_identifier,
         "database": server.database,
         "table": table.qualified_name,
-        "published_as": table.published_as,
+        "published_as": table.shape,
         "timeline": source.origin.timeline,
     }
     if former.gap:  # a former attempt at this epoch knew where what was landed had come from
-        continuity.refuse_another(former, server, table)
+        continuity.refuse_another(former, server)
     slot = _find_own_slot(source, former)
     if slot and not _may_use_again(slot, former, replace(former, **origin), settings):
         log.warning("the slot %s is recreated: no snapshot that it continues was landed", former.slot)
         slots.drop(source.connection, former.slot)
         slot = None
     # Before the slot is created, so that a repeated attempt knows it again.
-    state = bookmark.save(replace(former, **origin, intent=Intent(_now()), created_slot=True))
-    with connect(settings.customer_snapshot_dsn) as reader:
+    state = bookmark.save(replace(former, **origin, intent=Intent(_batch_time(bookmark.lake)), created_slot=True))
+    with connect(settings.customer_snapshot_dsn, setting="CUSTOMER_SNAPSHOT_DSN") as reader:
         replica = inspect(reader)
-        _check_replica(settings, replica, source, state)
+        _check_snapshot_source(settings, replica, source, state)
         if slot and replica.is_standby:
             # A replica that lagged ended the last attempt: a new slot would start even later.
             position = snapshot.begin_on_standby(reader, slot.confirmed)
@@ -227,19 +230,18 @@ def _may_use_again(slot: Slot, former: State, state: State, settings: Settings) 
     return (slot.retained_bytes or 0) <= settings.alert_slot_lag_bytes
 
 
-def _check_replica(settings: Settings, replica: Server, source: Source, state: State) -> None:
+def _check_snapshot_source(settings: Settings, replica: Server, source: Source, state: State) -> None:
     """Raise an error unless a snapshot may be read there."""
-    if not _are_one_database(replica, source.server):
-        raise OperatorError("CUSTOMER_SNAPSHOT_DSN does not lead to a replica of the database of CUSTOMER_DSN")
-    if source.server.is_standby and not replica.is_standby:
-        raise OperatorError("CUSTOMER_DSN leads to a standby: CUSTOMER_SNAPSHOT_DSN must lead to a standby too")
+    check_replica(source.server, replica)
     if not replica.is_standby and state.gap and not state.gap.asked_for:
         raise OperatorError(
             f"CUSTOMER_SNAPSHOT_DSN leads to no replica any more, and no whole table is read on the primary unasked. "
             f"{state.gap.reason}. Name a replica, or read it there: {RESNAPSHOT}"
         )
     if replica.is_standby and source.origin.timeline > 1:  # on the first timeline, no standby can follow another one
-        with closing(connect(settings.customer_snapshot_dsn, replication=True)) as replication:
+        with closing(
+            connect(settings.customer_snapshot_dsn, replication=True, setting="CUSTOMER_SNAPSHOT_DSN")
+        ) as replication:
             found = timeline.identify(replication).timeline
         if found != source.origin.timeline:
             raise TransientError(
@@ -309,11 +311,26 @@ def _land_changes(bookmark: Bookmark, ledger: Ledger, source: Source) -> Landed:
     """Land what a killed run had begun to land, and then what was committed since."""
     landed = Landed(USER_CHANGES.name)
     if bookmark.state.intent:
+        if not continuity.is_intent_landed(bookmark):
+            _renew_intent(bookmark)
         landed = _land_range(bookmark, ledger, source)
     if bookmark.state.position < source.server.position:
-        bookmark.save(replace(bookmark.state, intent=Intent(_now(), end=source.server.position)))
+        intent = Intent(_batch_time(bookmark.lake), end=source.server.position)
+        bookmark.save(replace(bookmark.state, published_as=source.table.shape, intent=intent))
         landed = landed.followed_by(_land_range(bookmark, ledger, source))
     return landed
+
+
+def _renew_intent(bookmark: Bookmark) -> None:
+    """Give the intent a batch time of now where its own is of a day at which dbt may no longer look.
+
+    dbt looks from the day before the latest that it has built, and an erasure may have landed since the run was killed.
+    Within that day the file keeps its name, so that nothing lands twice even if the killed run is only paused.
+    """
+    state = bookmark.state
+    renewed = replace(state.intent, batch_time=_batch_time(bookmark.lake))
+    if (renewed.time.date() - state.intent.time.date()).days > 1:
+        bookmark.save(replace(state, intent=renewed))
 
 
 def _land_range(bookmark: Bookmark, ledger: Ledger, source: Source) -> Landed:
@@ -370,5 +387,9 @@ def _save_position(bookmark: Bookmark) -> None:
     bookmark.save(replace(state, **reached))
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat()
+def _batch_time(lake: Lake) -> str:
+    return BatchClock(lake, USER_CHANGES).take(_now()).isoformat()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -12,7 +12,7 @@ import psycopg
 
 from loaders.errors import OperatorError, TransientError
 from loaders.raw import USER_CHANGES
-from loaders.users import changes, history, slots, timeline
+from loaders.users import changes, history, shape, slots, timeline
 from loaders.users.events import lsn_text
 from loaders.users.publication import Table
 from loaders.users.server import Server
@@ -60,24 +60,16 @@ def is_intent_landed(bookmark: Bookmark) -> bool:
     return key in bookmark.lake.keys(str(PurePosixPath(key).parent))
 
 
-def refuse_another(state: State, server: Server, table: Table) -> None:
-    """Raise OperatorError when the settings lead to another database or table than the one whose changes were landed.
+def refuse_another(state: State, server: Server) -> None:
+    """Raise OperatorError when CUSTOMER_DSN leads to another database than the one whose changes were landed.
 
     A new epoch would make tombstones of everybody in the lake, so that is not what the message proposes.
     """
     if (state.system_identifier, state.database) != (server.system_identifier, server.database):
         raise OperatorError(
             "CUSTOMER_DSN leads to another server or database than the one whose changes were landed: correct it, or "
-            "give that database a lake of its own (LAKE_URI). If your database has moved there, see docs/runbook.md"
-        )
-    refuse_another_table(state, table)
-
-
-def refuse_another_table(state: State, table: Table) -> None:
-    if state.table not in (None, table.qualified_name):
-        raise OperatorError(
-            f"CUSTOMER_TABLE is {table.qualified_name}, but this lake holds the changes of {state.table}: correct it, "
-            "or give that table a lake of its own (LAKE_URI)"
+            "give that database a lake of its own (LAKE_URI, VAULT_URI and DUCKDB_PATH). If your database has moved "
+            "there, see docs/runbook.md"
         )
 
 
@@ -88,9 +80,9 @@ def examine(bookmark: Bookmark, source: Source) -> Slot | Break:
     where a later run can go on.
     """
     state, server = bookmark.state, source.server
-    refuse_another(state, server, source.table)
-    if state.published_as != source.table.published_as:
-        return Break(f"{state.table} or its publication was recreated or altered, so changes may be missing")
+    refuse_another(state, server)
+    if happened := shape.differences(shape.from_state(state.published_as), source.table.shape):
+        return Break(f"changes of {state.table} may be missing, or rows may differ: {'; '.join(happened)}")
     if broken := _follow_timeline(bookmark, source):
         return broken
     state = bookmark.state

@@ -76,7 +76,7 @@ def drop(connection: psycopg.Connection, name: str) -> None:
 
 
 def create(
-    replication: psycopg.Connection, name: str, *, export: bool, failover: bool = False
+    replication: psycopg.Connection, name: str, *, export: bool, failover: bool = False, temporary: bool = False
 ) -> tuple[int, str | None]:
     """Create the slot on a replication connection; return its start and, with `export`, the id of a snapshot there.
 
@@ -84,12 +84,13 @@ def create(
     of it. The server waits for every transaction that is open; that holds nobody up, but is bounded here: raises
     TransientError. Raises psycopg.errors.DuplicateObject where there is a slot of that name.
     """
-    options = [f"SNAPSHOT '{'export' if export else 'nothing'}'", *(["FAILOVER true"] if failover else [])]
+    kind = "TEMPORARY LOGICAL" if temporary else "LOGICAL"
+    snapshot = "EXPORT_SNAPSHOT" if export else "NOEXPORT_SNAPSHOT"
+    if failover:
+        snapshot = f"(SNAPSHOT '{'export' if export else 'nothing'}', FAILOVER true)"  # no option of the older syntax
     try:
         with _bounded(replication, SLOT_CREATION_SECONDS):
-            row = replication.execute(
-                f'CREATE_REPLICATION_SLOT "{name}" LOGICAL pgoutput ({", ".join(options)})'
-            ).fetchone()
+            row = replication.execute(f'CREATE_REPLICATION_SLOT "{name}" {kind} pgoutput {snapshot}').fetchone()
     except psycopg.errors.QueryCanceled:
         raise TransientError(
             f"no slot could be created within {SLOT_CREATION_SECONDS:.0f} s: the server waits for transactions that "

@@ -12,6 +12,7 @@ from typing import Any, Self
 from loaders.errors import OperatorError
 from loaders.lake import Lake
 from loaders.users.gaps import Gap
+from loaders.users.shape import Shape
 
 NAME = "customer.usuarios"
 KEY = f"state/{NAME}.json"
@@ -42,7 +43,7 @@ class State:
     system_identifier: str | None = None
     database: str | None = None
     table: str | None = None
-    published_as: str | None = None  # see loaders.users.publication.Table
+    published_as: Shape | str | None = None  # see loaders.users.shape.from_state
     position: int | None = None  # None: the epoch's snapshot is not landed yet
     intent: Intent | None = None
     created_slot: bool = False  # whether the slot of that name is this lake's; no other is ever dropped

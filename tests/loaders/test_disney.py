@@ -125,15 +125,15 @@ def test_batches_sort_in_landing_order_when_the_clock_was_set_back(settings: Set
     first = land(settings)
     ahead = datetime.now(UTC) + timedelta(days=2)
     lake = open_lake(settings.lake_uri)
-    _, version = lake.read(disney.STATE)
-    lake.write(disney.STATE, json.dumps({"batch_time": ahead.isoformat()}).encode(), expected=version)
+    _, version = lake.read(raw.CHARACTERS.clock)
+    lake.write(raw.CHARACTERS.clock, json.dumps({"batch_time": ahead.isoformat()}).encode(), expected=version)
     second, third = land(settings), land(settings)
     assert first.batch_id < raw.new_batch_id(ahead) < second.batch_id < third.batch_id
     assert files(settings)[-1].parent.name == f"load_date={ahead:%Y-%m-%d}"
 
 
 def test_a_state_that_nobody_can_read_needs_a_person(api: DisneyApi, settings: Settings) -> None:
-    open_lake(settings.lake_uri).write(disney.STATE, b"{}", expected=None)
+    open_lake(settings.lake_uri).write(raw.CHARACTERS.clock, b"{}", expected=None)
     with pytest.raises(OperatorError, match="restore or remove it"):
         land(settings)
     assert api.requests == files(settings) == []
@@ -345,8 +345,8 @@ def test_a_run_that_lost_its_lock_lands_nothing(
     snapshot = disney.snapshot
 
     def overtaken(*arguments: object) -> list:
-        body, version = lake.read(disney.STATE)
-        lake.write(disney.STATE, body + b" ", expected=version)
+        body, version = lake.read(raw.CHARACTERS.clock)
+        lake.write(raw.CHARACTERS.clock, body + b" ", expected=version)
         return snapshot(*arguments)
 
     monkeypatch.setattr(disney, "snapshot", overtaken)

@@ -1,6 +1,7 @@
 """A lake of the test's own on a database of the test's own, and what raw says about it."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from loaders import users
+from loaders.errors import OperatorError
 from loaders.raw import USER_CHANGES, Landed
 from loaders.settings import Settings
 from loaders.users import server
@@ -43,6 +45,17 @@ class Landing:
 
     def land(self, *, resnapshot: bool = False) -> Landed:
         return users.land(self.settings, resnapshot=resnapshot)
+
+    def refuses(self, *reasons: str) -> str:
+        """A run stops with exit code 2 and all of these reasons, and neither state nor raw changes; its message."""
+        state = (self.lake / KEY).read_bytes() if (self.lake / KEY).exists() else None
+        files = self.files()
+        with pytest.raises(OperatorError) as raised:
+            self.land()
+        assert [reason for reason in reasons if reason not in str(raised.value)] == [], str(raised.value)
+        assert files == self.files()
+        assert state == ((self.lake / KEY).read_bytes() if (self.lake / KEY).exists() else None)
+        return str(raised.value)
 
     def write(self, *statements: str) -> None:
         """Run the statements as the application, in one transaction."""
@@ -122,6 +135,31 @@ def landing(customer: postgres.Database, tmp_path: Path) -> Iterator[Landing]:
     # Whatever a test has done, nothing was landed twice.
     keys = [(event["epoch"], event["commit_lsn"], event["change_seq"]) for event in landing.events()]
     assert len(keys) == len(set(keys))
+
+
+# A server of another version, which knows less than the sandbox's. OLDER_POSTGRES names the folder of another one's
+# binaries (above bin/): all tests that use it hold from PostgreSQL 14 on.
+OLDER = postgres.Flavour(
+    os.environ.get("OLDER_POSTGRES", "pginstall"),
+    ("--locale", "C"),
+    postgres.SETTINGS,
+    postgres.HBA,
+    postgres.CUSTOMER.roles,
+)
+
+
+@pytest.fixture(scope="session")
+def older_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Database]:
+    """A database on PostgreSQL 16, without a standby, for tests that leave nothing in it."""
+    home = tmp_path_factory.mktemp("older")
+    database = postgres.create_database(postgres.start(home, standby=False, flavour=OLDER), "customer")
+    yield database
+    postgres.stop(home, "immediate", flavour=OLDER)
+
+
+@pytest.fixture(params=["newer", pytest.param("older", marks=pytest.mark.xdist_group("older_postgres"))])
+def any_version(request: pytest.FixtureRequest) -> postgres.Database:
+    return request.getfixturevalue("older_database" if request.param == "older" else "customer_database")
 
 
 def person(name: str, **columns: str) -> str:

@@ -114,17 +114,15 @@ def test_a_truncate_is_one_event_also_among_other_tables(started: Landing) -> No
 
 
 def test_a_schema_that_changes_in_mid_stream(started: Landing) -> None:
-    started.write(person("Bia"), "ALTER TABLE usuarios ADD apelido text DEFAULT 'x'", person("Caio"))
+    started.write(person("Bia"), "ALTER TABLE usuarios ADD apelido text", person("Caio", apelido="'c'"))
     started.write("ALTER TABLE usuarios DROP telefone", person("Davi", apelido="'d'"))
-    started.write("ALTER TABLE usuarios RENAME cidade TO municipio", person("Elis", municipio="'Recife'"))
-    started.write("ALTER TABLE usuarios ALTER renda_mensal TYPE text", person("Fabio", renda_mensal="'muita'"))
+    started.write("ALTER TABLE usuarios ALTER renda_mensal TYPE numeric", person("Elis", renda_mensal="0.001"))
     started.land()
-    bia, caio, davi, elis, fabio = [after for _, _, after in started.changes() if after["nome"] != "Ana"]
+    bia, caio, davi, elis = [after for _, _, after in started.changes()]
     assert "apelido" not in bia and "telefone" in bia
-    assert caio["apelido"] == "x" and "telefone" in caio
-    assert davi["apelido"] == "d" and "telefone" not in davi and "cidade" in davi
-    assert elis["municipio"] == "Recife" and "cidade" not in elis
-    assert fabio["renda_mensal"] == "muita"
+    assert caio["apelido"] == "c" and "telefone" in caio
+    assert davi["apelido"] == "d" and "telefone" not in davi
+    assert elis["renda_mensal"] == "0.001"
 
 
 def test_transactions_land_whole_in_commit_order_however_they_interleave(started: Landing) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.loaders.users.conftest import Landing, person, writing
 @pytest.fixture(autouse=True)
 def closed_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """All lands on one day that is long over."""
-    monkeypatch.setattr(users, "_now", lambda: "2026-03-01T12:00:00+00:00")
+    monkeypatch.setattr(users, "_now", lambda: datetime(2026, 3, 1, 12, tzinfo=UTC))
 
 
 def test_landing_goes_on_while_files_are_compacted(landing: Landing) -> None:

@@ -104,7 +104,7 @@ def witness(landing: Landing) -> list[dict]:
             'witness', NULL, NULL, 'proto_version', '1', 'publication_names', 'lakehouse_usuarios')
     """
     with server.connect(landing.customer.dsn) as connection:
-        table = publication.find_table(connection, "public.usuarios", is_standby=False)
+        table = publication.find_table(connection, "public.usuarios")
         changes = pgoutput.decode(
             connection.execute(peek), relation_oid=table.oid, database=landing.customer.name, start=0, end=1 << 62
         )

@@ -9,15 +9,27 @@ inspected as (
         *,
         case when op = 'd' then before else after end as document,
         op in ('r', 'c', 'u') and coalesce({{ is_erased('after') }}, false) as is_erased,
-        {{ json_nests('before', ['id']) }} or {{ json_nests('after', keys) }} as is_nested
+        case when op in ('d', 'u') then {{ json_nests('before', ['id']) }} else false end as is_old_id_nested,
+        case when op <> 'd' then {{ json_nests('after', keys) }} else false end as is_nested
     from changes
 ),
 
 parsed as (
     select
         *,
-        {{ json_object("case when op in ('d', 'u') and not is_nested then before end", texts=['id']) }} as old_row,
-        {{ json_object("case when op <> 'd' and not is_nested then after end", texts=keys) }} as new_row
+        {{ json_object("case when op in ('d', 'u') and not is_old_id_nested then before end", texts=['id']) }} as old_row,
+        {{ json_object("case when op <> 'd' then after end", texts=keys) }} as new_row,
+        case when is_nested then {{ json_kind('after', '$.id') }} in ('object', 'array') end as is_new_id_nested,
+        case
+            when is_nested
+                then concat(
+                    ','
+                    {%- for column, key in user_attributes().items() %},
+                    case when {{ json_kind('after', '$.' ~ key) }} in ('object', 'array') then '{{ column }},' else '' end
+                    {%- endfor %}
+                )
+            else ''
+        end as nested_columns
     from inspected
 ),
 
@@ -35,30 +47,13 @@ texts as (
         load_date,
         document,
         is_erased,
-        is_nested,
-
-        ---------- ids
+        coalesce(is_old_id_nested or is_new_id_nested, false) as is_id_nested,
+        nested_columns,
         {{ json_text('old_row', 'id') }} as old_id_text,
-        {{ json_text('new_row', 'id') }} as new_id_text,
-
-        ---------- text
-        {{ json_text('new_row', 'nome') }} as full_name,
-        {{ json_text('new_row', 'email') }} as email,
-        {{ json_text('new_row', 'cpf') }} as cpf,
-        {{ json_text('new_row', 'telefone') }} as phone,
-        {{ json_text('new_row', 'cep') }} as postal_code,
-        {{ json_text('new_row', 'cidade') }} as city,
-        {{ trim_trailing_spaces(json_text('new_row', 'uf')) }} as state_code,
-        {{ trim_trailing_spaces(json_text('new_row', 'status')) }} as status,
-        {{ json_text('new_row', 'observacoes') }} as notes,
-
-        ---------- numerics
-        {{ json_text('new_row', 'renda_mensal') }} as monthly_income_text,
-
-        ---------- dates and timestamps
-        {{ json_text('new_row', 'data_nascimento') }} as birth_date_text,
-        {{ json_text('new_row', 'criado_em') }} as created_at_text,
-        {{ json_text('new_row', 'atualizado_em') }} as updated_at_text
+        {{ json_text('new_row', 'id') }} as new_id_text
+        {%- for column, key in user_attributes().items() %},
+        case when strpos(nested_columns, ',{{ column }},') = 0 then {{ json_text('new_row', key) }} end as {{ column }}_text
+        {%- endfor %}
     from parsed
 ),
 
@@ -67,7 +62,22 @@ typed as (
         *,
         try_cast(old_id_text as bigint) as old_id,
         try_cast(new_id_text as bigint) as new_id,
+
+        ---------- text
+        full_name_text as full_name,
+        email_text as email,
+        cpf_text as cpf,
+        phone_text as phone,
+        postal_code_text as postal_code,
+        city_text as city,
+        {{ trim_trailing_spaces('state_code_text') }} as state_code,
+        {{ trim_trailing_spaces('status_text') }} as status,
+        notes_text as notes,
+
+        ---------- numerics
         {{ parse_decimal('monthly_income_text', 18, 2) }} as monthly_income,
+
+        ---------- dates and timestamps
         {{ parse_date('birth_date_text') }} as birth_date,
         {{ parse_timestamp('created_at_text') }} as created_at,
         {{ parse_timestamp('updated_at_text') }} as updated_at
@@ -113,24 +123,38 @@ select
         )
     end as unchanged_columns,
 
-    -- names what is wrong and where, never the value
+    -- What was sent and is no value of its column's type is null above.
+    case
+        when op in ('r', 'c', 'u') and not is_erased then nullif(
+            concat(
+                ','
+                {%- for column in user_attributes() %},
+                case
+                    when strpos(nested_columns, ',{{ column }},') > 0 or ({{ column }} is null and {{ column }}_text is not null)
+                        then '{{ column }},'
+                    else ''
+                end
+                {%- endfor %}
+            ),
+            ','
+        )
+    end as unreadable_columns,
+
+    -- Why the operation or a key cannot be read; never the value.
     case
         when op not in ('r', 'c', 'u', 'd', 't') then 'unknown op'
         when op = 't' then null
         when document is null then case when op = 'd' then 'no before' else 'no after' end
-        when is_nested then 'an object or array where a text is expected'
-        when coalesce(old_id_text, new_id_text) is null and coalesce({{ json_kind('document') }}, '') <> 'object'
-            then 'malformed JSON'
-        when op = 'u' and before is not null and old_id_text is null and coalesce({{ json_kind('before') }}, '') <> 'object'
-            then 'malformed JSON'
-        when (case when op = 'd' then old_id_text else new_id_text end) is null then 'no id'
         -- engines cast '1.5' or '1e3' to an integer too; PostgreSQL never prints one so
-        when coalesce(cast(new_id as varchar), '') <> coalesce(new_id_text, '') then 'id: not an integer'
-        when coalesce(cast(old_id as varchar), '') <> coalesce(old_id_text, '') then 'id: not an integer'
-        when birth_date is null and birth_date_text is not null then 'data_nascimento: not a date'
-        when monthly_income is null and monthly_income_text is not null then 'renda_mensal: not a decimal(18, 2)'
-        when created_at is null and created_at_text is not null then 'criado_em: not a timestamp'
-        when updated_at is null and updated_at_text is not null then 'atualizado_em: not a timestamp'
+        when
+            is_id_nested
+            or coalesce(cast(new_id as varchar), '') <> coalesce(new_id_text, '')
+            or coalesce(cast(old_id as varchar), '') <> coalesce(old_id_text, '')
+            then 'id: not an integer'
+        when op <> 'd' and new_id is null
+            then case when coalesce({{ json_kind('after') }}, '') = 'object' then 'no id' else 'malformed JSON' end
+        when (op = 'd' or (op = 'u' and before is not null)) and old_id is null
+            then case when coalesce({{ json_kind('before') }}, '') = 'object' then 'no id' else 'malformed JSON' end
     end as rejection_reason,
 
     before,
