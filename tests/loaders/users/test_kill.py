@@ -95,6 +95,8 @@ def witnessed(landing: Landing) -> Iterator[None]:
             change for change in seen if first <= change["commit_lsn"] < last
         ]
     assert landing.replayed() == landing.live()
+    begins = [event for event in landed if event["op"] == "t" and event["source"]["xid"] is None]
+    assert [event["epoch"] for event in begins if "gap_reason" not in event["source"]] == [1]
 
 
 def witness(landing: Landing) -> list[dict]:
