@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import reduce
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,6 @@ log = logging.getLogger(__name__)
 
 FLAVOUR = postgres.WITH_SLOT_COPIES
 IDS = 400  # people whom the application knows: few, so that the same rows are written again and again
-LONGEST_RUN = 0.4  # seconds after which a run is killed at the latest
 PATIENCE = 120.0  # seconds that the servers and the loader may take to be well again
 KINDS = {"insert": 30, "update": 35, "notes": 10, "delete": 12, "move": 8, "swap": 4, "truncate": 0.1}
 CREATE_AUDIT = """
@@ -119,6 +119,9 @@ class Chaos:
         self.land()
         with self._application() as connection:
             connection.execute(CREATE_AUDIT)
+        started = time.monotonic()
+        self.land()
+        self.longest_run = 0.2 + 2 * (time.monotonic() - started)  # seconds after which a run is killed at the latest
 
     def _dsn(self, role: str, wanted: str) -> str:
         """A DSN of both servers, which outlives promotions."""
@@ -154,13 +157,13 @@ class Chaos:
     def kill_a_run(self) -> None:
         """Start a run and kill it at any moment."""
         process = self._start()
-        process.join(self.rng.uniform(0.0, LONGEST_RUN))
+        process.join(self.rng.uniform(0.0, self.longest_run))
         self._end(process)
 
     def crash(self) -> None:
         """Crash both servers in the midst of a run."""
         process = self._start()
-        process.join(self.rng.uniform(0.0, LONGEST_RUN))
+        process.join(self.rng.uniform(0.0, self.longest_run))
         postgres.stop(self.home, "immediate", FLAVOUR)
         self.counts.crashes += 1
         self.servers = postgres.start(self.home, flavour=FLAVOUR)
@@ -170,7 +173,7 @@ class Chaos:
         """Crash the primary in the midst of a run, promote the standby, and build another standby."""
         self._wait_for_slot_copy()
         process = self._start()
-        process.join(self.rng.uniform(0.0, LONGEST_RUN))
+        process.join(self.rng.uniform(0.0, self.longest_run))
         self.servers = postgres.promote(self.home, FLAVOUR)
         self.counts.promotions += 1
         time.sleep(self.rng.uniform(0.0, 0.5))  # the application writes to it
@@ -182,7 +185,7 @@ class Chaos:
         """Build curated.users, and kill the build at any moment."""
         process = subprocess.Popen(self._dbt(), env=self.environment, stdout=subprocess.DEVNULL)
         try:
-            process.wait(self.rng.uniform(4.0, 16.0))
+            process.wait(self.rng.uniform(4.0, 12.0))
             self.counts.dbt_runs += 1
         except subprocess.TimeoutExpired:
             process.kill()
@@ -193,8 +196,11 @@ class Chaos:
         return [*DBT, "run", "--select", "+users", "--quiet"]
 
     def _start(self) -> Any:
-        process = self.processes.Process(target=_land, args=[self.settings])
+        """A run in a process of its own, which has just begun its work."""
+        begun, begins = self.processes.Pipe(duplex=False)
+        process = self.processes.Process(target=_land, args=[self.settings, begins])
         process.start()
+        begun.poll(PATIENCE)
         return process
 
     def _end(self, process: Any) -> None:
@@ -314,8 +320,9 @@ class Chaos:
         postgres.stop(self.home, "immediate", FLAVOUR)
 
 
-def _land(settings: Settings) -> None:
+def _land(settings: Settings, begins: Connection) -> None:
     """Land in a process of its own, whose exit code is the command's."""
+    begins.send(None)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
         users.land(settings)
