@@ -77,15 +77,10 @@ class Lake:
         if done.success:
             return done.result
         # Of what failed only the names: a database's message may quote values.
-        failed = [
-            result.node.name for result in getattr(done.result, "results", None) or [] if result.status == "error"
-        ]
-        if failed:
-            command = (
-                f"dbt {arguments[0]} --select {' '.join(failed)}" if arguments[0] == "run" else f"dbt {arguments[0]}"
-            )
-            raise TransientError(f"dbt could not build or read {', '.join(failed)}: `{command}` says why")
-        raise TransientError(f"dbt {arguments[0]} failed: {done.exception}")
+        results = getattr(done.result, "results", None) or []
+        failed = [result.node.name for result in results if result.status == "error"]
+        reason = f"{', '.join(failed)}: `dbt build --select {MODELS}` shows why" if failed else str(done.exception)
+        raise TransientError(f"dbt {arguments[0]} failed: {reason}")
 
 
 @contextmanager
