@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 CHECKS := .checks/checkov/.ready .checks/ministack/.ready
-DOCS_PORT := 8080
+DOCS_PORT ?= 8080
 
 .DEFAULT_GOAL := help
 
@@ -31,10 +31,10 @@ bench: $(READY)  ## Measure speed and memory beside named alternatives
 	$(PYTHON) -m benchmarks
 
 .PHONY: docs
-docs: $(READY)  ## Serve the dbt docs site on 127.0.0.1:8080 (DOCS_PORT=…: on another port)
+docs: $(READY)  ## Serve the dbt docs site on 127.0.0.1:8080 (DOCS_PORT=…: on another port; a free one where it is taken)
 	$(VENV)/bin/dbt docs generate
 	@$(PYTHON) -m privacy site
-	$(VENV)/bin/dbt docs serve --host 127.0.0.1 --port $(DOCS_PORT) --no-browser
+	@$(PYTHON) -m sandbox docs --port $(DOCS_PORT)
 
 .PHONY: privacy
 privacy: $(READY)  ## Say where personal data goes, whether any reaches refined unmasked, and how small groups are

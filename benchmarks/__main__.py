@@ -1,5 +1,8 @@
 """`python -m benchmarks`: measure, print the figures beside their alternatives and targets, and write them down."""
 
+if __name__ == "__main__":  # before what takes time to import
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
 import argparse
 import logging
 import sys

@@ -145,4 +145,6 @@ def compare() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
     main()

@@ -14,6 +14,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,4 +107,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    with suppress(ImportError):  # a notebook has no loaders
+        import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
     main()

@@ -4,6 +4,9 @@ Exit code 0: done, also when there was nothing to do. 1: the source or the lake 
 2: wrong settings or a state that needs a person. The last line on stdout says in JSON what was done; logs go to stderr.
 """
 
+if __name__ == "__main__":  # before what takes time to import
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
 import argparse
 import json
 import logging

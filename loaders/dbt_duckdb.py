@@ -6,8 +6,8 @@ from typing import Any
 import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 
-from loaders import duckdb_file
-from loaders.errors import TransientError
+from loaders import duckdb_file, settings
+from loaders.errors import LoaderError
 
 
 class Plugin(BasePlugin):
@@ -19,9 +19,10 @@ class Plugin(BasePlugin):
 
     def update_connection_config(self, creds: Any, config: dict[str, Any]) -> None:
         try:
+            settings.from_environment()  # refuses what dbt and DuckDB would misread
             Path(creds.path).parent.mkdir(parents=True, exist_ok=True)  # nothing may have landed yet
             self.first = duckdb_file.connect(creds.path, patience=self.patience, config=config)
-        except (TransientError, duckdb.Error, OSError) as error:
+        except (LoaderError, duckdb.Error, OSError) as error:
             raise RuntimeError(str(error)) from None  # dbt-duckdb shows the text of this class without a traceback
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:

@@ -104,10 +104,10 @@ def _absolute(name: str, text: str) -> str:
 
 def _duckdb_path(text: str) -> str:
     path = _absolute("DUCKDB_PATH", text)
-    if "?" in path or "/#" in path:  # DuckDB puts its log's suffix before a ?; dbt-duckdb reads the path as a URL
+    if "?" in path or "#" in path:  # DuckDB puts its log's suffix before a ?, and dbt-duckdb reads the path as a URL
         raise OperatorError(
-            f"DuckDB's file would be {path}, but DuckDB and dbt misread a path with a ? or with a name that begins "
-            "with #: set DUCKDB_PATH to another path"
+            f"DuckDB's file would be {path}, but DuckDB and dbt misread a path with a ? or #: "
+            "set DUCKDB_PATH to another path"
         )
     return path
 

@@ -139,6 +139,8 @@ def _dbt(project: Path, target: Path, *arguments: str) -> Any:
     folders = ["--project-dir", str(project), "--profiles-dir", str(ROOT), "--target-path", str(target)]
     options = [*folders, "--log-path", str(target), "--target", "local", "--quiet", "--log-level", "none"]
     done = dbtRunner().invoke([*arguments, *options])
+    if isinstance(done.exception, KeyboardInterrupt):
+        raise done.exception
     DuckDBConnectionManager.close_all_connections()
     if not done.success:
         messages = [f"{result.node.name}: {result.message}" for result in getattr(done.result, "results", None) or []]

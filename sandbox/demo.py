@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from rich.console import Console
@@ -76,9 +77,15 @@ class Demo:
         """Run dbt as one step, within this process: a start of dbt costs 4 s of CPU."""
         from dbt.cli.main import dbtRunner
 
+        def show(event: Any) -> None:  # as dbt's --quiet does, but for the traceback of an interrupt
+            if event.info.level == "error" and event.info.name not in ("MainEncounteredError", "MainStackTrace"):
+                self.console.print(event.info.msg, markup=False, highlight=False)
+
         os.environ |= self.environment
         with self.step(name):
-            done = dbtRunner().invoke(["--quiet", *arguments])
+            done = dbtRunner(callbacks=[show]).invoke(["--log-level", "none", *arguments])
+            if isinstance(done.exception, KeyboardInterrupt):
+                raise done.exception
         if must_succeed and not done.success:
             sys.exit(f"{name} failed: {done.exception or 'see above'}")
 
