@@ -134,11 +134,19 @@ class Chaos:
 
     def _use_slot_copies(self) -> None:
         """Let the primary send no change to the loader that the standby does not have, where that is asked for."""
-        if not self.waits_for_standby:
-            return
         with psycopg.connect(self.servers.dsn(postgres.ADMIN), autocommit=True) as admin:
-            admin.execute("ALTER SYSTEM SET synchronized_standby_slots = 'standby'")
+            admin.execute("ALTER SYSTEM RESET ALL")
+            if self.waits_for_standby:
+                admin.execute("ALTER SYSTEM SET synchronized_standby_slots = 'standby'")
             admin.execute("SELECT pg_reload_conf()")
+
+    def _leave_standby_behind(self) -> None:
+        """Let the standby miss some of what is written and landed from now on."""
+        with psycopg.connect(self.servers.dsn(postgres.ADMIN, server="standby"), autocommit=True) as standby:
+            standby.execute("ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port=1'")
+            standby.execute("SELECT pg_reload_conf()")
+        time.sleep(self.rng.uniform(0.0, 2.0))
+        self.land()
 
     # ---------- what happens
 
@@ -172,13 +180,15 @@ class Chaos:
     def promote(self) -> None:
         """Crash the primary in the midst of a run, promote the standby, and build another standby."""
         self._wait_for_slot_copy()
+        if not self.waits_for_standby:
+            self._leave_standby_behind()
         process = self._start()
         process.join(self.rng.uniform(0.0, self.longest_run))
         self.servers = postgres.promote(self.home, FLAVOUR)
+        self._use_slot_copies()
         self.counts.promotions += 1
         time.sleep(self.rng.uniform(0.0, 0.5))  # the application writes to it
         self.servers = postgres.start(self.home, flavour=FLAVOUR)
-        self._use_slot_copies()
         self._end(process)
 
     def kill_dbt(self) -> None:
