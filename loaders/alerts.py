@@ -35,6 +35,7 @@ KINDS = {
     "test_failed": logging.ERROR,
     "source_stale": logging.ERROR,
     "slot_lag": logging.ERROR,
+    "changes_missing": logging.ERROR,
     "lake_differs": logging.ERROR,
     "rows_rejected": logging.WARNING,
     "values_unreadable": logging.WARNING,
@@ -46,6 +47,7 @@ FACTS = frozenset(
     (
         "dag_id", "task_id", "run_id", "try_number", "error", "last_success", "limit_minutes",
         "status", "failures", "max_loaded_at", "age_seconds", "slot_lag_bytes", "limit_bytes",
+        "epoch", "from_lsn", "to_lsn", "from_time", "to_time",
         "missing", "extra", "different", "repeated", "columns",
     )
 )  # fmt: skip

@@ -26,6 +26,7 @@ class Settings:
     customer_table: str
     customer_dsn: str | None = field(default=None, repr=False)
     customer_snapshot_dsn: str | None = field(default=None, repr=False)
+    customer_gaps: str = "repair"
     masking_key: str | None = field(default=None, repr=False)
     masking_key_secret_id: str | None = None
     lake_kms_key_id: str | None = None
@@ -73,6 +74,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         customer_table=get("CUSTOMER_TABLE") or "public.usuarios",
         customer_dsn=get("CUSTOMER_DSN"),
         customer_snapshot_dsn=get("CUSTOMER_SNAPSHOT_DSN") or get("CUSTOMER_DSN"),
+        customer_gaps=_one_of("CUSTOMER_GAPS", get("CUSTOMER_GAPS") or Settings.customer_gaps, "repair", "stop"),
         masking_key=get("MASKING_KEY"),
         masking_key_secret_id=get("MASKING_KEY_SECRET_ID"),
         lake_kms_key_id=get("LAKE_KMS_KEY_ID"),
@@ -128,6 +130,12 @@ def _positive(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text)):
         raise OperatorError(f"{name} is not a whole number above 0: give it in plain digits")
     return int(text)
+
+
+def _one_of(name: str, text: str, *values: str) -> str:
+    if text not in values:
+        raise OperatorError(f"{name} must be {' or '.join(values)}")
+    return text
 
 
 def _check_day(name: str, text: str | None) -> None:

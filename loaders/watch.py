@@ -30,10 +30,16 @@ def alerts_of_failure(
 
 
 def alerts_of_landing(landed: Landed, limit_bytes: int) -> list[Alert]:
-    """The slot held more WAL than `limit_bytes` (ALERT_SLOT_LAG_BYTES) when the run came."""
-    if landed.slot_lag_bytes is None or landed.slot_lag_bytes <= limit_bytes:
-        return []
-    return [Alert("slot_lag", landed.table, {"slot_lag_bytes": landed.slot_lag_bytes, "limit_bytes": limit_bytes})]
+    """The slot held more WAL than `limit_bytes` (ALERT_SLOT_LAG_BYTES) when the run came; changes are missing."""
+    alerts = []
+    if landed.slot_lag_bytes is not None and landed.slot_lag_bytes > limit_bytes:
+        facts = {"slot_lag_bytes": landed.slot_lag_bytes, "limit_bytes": limit_bytes}
+        alerts.append(Alert("slot_lag", landed.table, facts))
+    if landed.gap:
+        names = ("epoch", "from_lsn", "to_lsn", "from_time", "to_time")
+        facts = {name: landed.gap[name] for name in names if landed.gap[name] is not None}
+        alerts.append(Alert("changes_missing", landed.table, facts))
+    return alerts
 
 
 def alerts_of_verification(verified: Verified) -> list[Alert]:

@@ -60,7 +60,7 @@ def write() -> int:
 
 def report() -> int:
     """Print all there is to know. 1 when anything breaks the policy, else 0."""
-    from privacy import graph, groups, pii_map, verdict
+    from privacy import disclosure, graph, groups, pii_map, verdict
 
     console = Console(soft_wrap=False)
     read = graph.load()
@@ -72,6 +72,7 @@ def report() -> int:
     print()
     stale = pii_map.stale(PROJECT, read, judged)
     faults = [str(finding) for finding in judged.findings]
+    faults += disclosure.faults(read, judged)
     faults += [f"{name} is out of date: python -m privacy write" for name in stale]
 
     path = groups.database()

@@ -12,7 +12,6 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from loaders import settings
 from loaders.environment import DEFAULTS
 from loaders.errors import TransientError
 from loaders.verify.source import Bucket, Column
@@ -28,9 +27,8 @@ class Lake:
 
         project, profiles = (os.environ.get(name) or DEFAULTS[name] for name in ("DBT_PROJECT_DIR", "DBT_PROFILES_DIR"))
         self._flags = ["--project-dir", project, "--profiles-dir", profiles, "--quiet", "--log-level-file", "none"]
-        self._flags += ["--target", settings.targets()[0]]
         self._flags += ["--target-path", str(folder), "--log-path", str(folder)]
-        parsed = Path(project, "target/partial_parse.msgpack")
+        parsed = Path(project, os.environ.get("DBT_TARGET_PATH") or "target", "partial_parse.msgpack")
         known = ["--partial-parse-file-path", str(parsed)] if parsed.is_file() else []
         self._dbt = dbtRunner()
         self._dbt = dbtRunner(manifest=self._invoke("parse", *known))
@@ -72,18 +70,16 @@ class Lake:
         return done.results[0].agate_table.rows
 
     def _invoke(self, *arguments: str) -> Any:
-        """Run dbt without a word and return its result. Raises TransientError with what dbt said, or what failed."""
+        """Run dbt without output and return its result. Raises TransientError, which names what failed."""
         said = io.StringIO()
         with redirect_stdout(said):
             done = self._dbt.invoke([*arguments, *self._flags])
         if done.success:
             return done.result
-        failed = [
-            f"{result.node.name}: {result.message}"
-            for result in getattr(done.result, "results", None) or []
-            if result.status in ("error", "fail")
-        ]
-        reason = "; ".join(failed) or str(done.exception or "see its log")
+        # Of what failed only the names: a database's message may quote values.
+        results = getattr(done.result, "results", None) or []
+        failed = [result.node.name for result in results if result.status == "error"]
+        reason = f"{', '.join(failed)}: `dbt build --select {MODELS}` shows why" if failed else str(done.exception)
         raise TransientError(f"dbt {arguments[0]} failed: {reason}")
 
 

@@ -15,7 +15,7 @@ from psycopg import sql
 from loaders.errors import OperatorError
 from loaders.settings import Settings
 from loaders.users import slots, snapshot
-from loaders.users.publication import Table, find_table
+from loaders.users.publication import SourceTable, find_table
 from loaders.users.scrub import KEY
 from loaders.users.server import connect, inspect
 
@@ -50,7 +50,7 @@ class Bucket:
 class Snapshot:
     """The table as one open transaction sees it: everything that was committed before `lsn`, and nothing else."""
 
-    def __init__(self, connection: psycopg.Connection, table: Table, lsn: int) -> None:
+    def __init__(self, connection: psycopg.Connection, table: SourceTable, lsn: int) -> None:
         self.connection, self.table, self.lsn = connection, table, lsn
         types = connection.execute(
             """
@@ -112,9 +112,9 @@ def open_snapshot(settings: Settings) -> Iterator[Snapshot]:
 
     Raises TransientError where the replica's position cannot be told exactly, because it never stands still.
     """
-    with connect(settings.customer_snapshot_dsn) as reader:
+    with connect(settings.customer_snapshot_dsn, setting="CUSTOMER_SNAPSHOT_DSN") as reader:
         server = inspect(reader)
-        table = find_table(reader, settings.customer_table, is_standby=server.is_standby)
+        table = find_table(reader, settings.customer_table)
         if server.is_standby:
             yield Snapshot(reader, table, snapshot.begin_on_standby(reader, 0, exactly=True))
             return

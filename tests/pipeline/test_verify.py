@@ -39,12 +39,17 @@ class Compared:
     def settings(self) -> Settings:
         return from_environment(self.pipeline.environment)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """With the folder in which dbt keeps what it has parsed."""
+        return self.pipeline.environment | {"DBT_TARGET_PATH": str(self.pipeline.folder / "target")}
+
     def verify(self, **settings: str | None) -> verify.Verified:
-        with patch.dict(os.environ, self.pipeline.environment):
+        with patch.dict(os.environ, self.environment):
             return verify.verify(replace(self.settings, **settings), keys=True)
 
     def main(self, *arguments: str) -> int:
-        with patch.dict(os.environ, self.pipeline.environment):
+        with patch.dict(os.environ, self.environment):
             return __main__.main(["verify", *arguments])
 
     def write(self, *statements: str) -> None:
@@ -95,6 +100,10 @@ def built(tmp_path_factory: pytest.TempPathFactory, servers: postgres.Servers) -
     compared.write(
         "ALTER TABLE usuarios ALTER renda_mensal TYPE numeric",
         "UPDATE usuarios SET nome = E'\\u0001 \"\\\\ 李明 ', uf = NULL, observacoes = repeat('á', 20000) WHERE id = 1",
+        "UPDATE usuarios SET renda_mensal = 'NaN', criado_em = 'infinity', atualizado_em = '-infinity' WHERE id = 2",
+        "UPDATE usuarios SET renda_mensal = 1e20, data_nascimento = '0044-03-15 BC' WHERE id = 3",
+        "UPDATE usuarios SET renda_mensal = -0.005, criado_em = '294276-12-31 23:59:59.999999+00' WHERE id = 4",
+        "UPDATE usuarios SET renda_mensal = 9999999999999999.995, data_nascimento = 'infinity' WHERE id = 5",
         "UPDATE usuarios SET renda_mensal = NULL, criado_em = '0001-01-01 00:00:00.000001+00' WHERE id = 6",
         "UPDATE usuarios SET id = -id WHERE id IN (7, 8)",
     )
@@ -172,7 +181,7 @@ def test_without_a_replica_the_primary_is_read_and_no_slot_stays(compared: Compa
 
 def test_what_cannot_be_compared_exits_with_1(compared: Compared, capsys: pytest.CaptureFixture[str]) -> None:
     for variable in ("CUSTOMER_DSN", "CUSTOMER_SNAPSHOT_DSN"):
-        broken = compared.pipeline.environment | {variable: "postgresql://nobody@127.0.0.1:1/nothing"}
+        broken = compared.environment | {variable: "postgresql://nobody@127.0.0.1:1/nothing"}
         with patch.dict(os.environ, broken):
             assert __main__.main(["verify"]) == 1
     assert capsys.readouterr().out == ""
