@@ -189,7 +189,8 @@ def _land_changes(bookmark: Bookmark, ledger: Ledger, dsn: str, server: Server, 
     if not state.intent:
         if server.position == state.position:
             return Landed(USER_CHANGES.name)
-        state = bookmark.save(replace(state, published_as=table.shape, intent=Intent(_now(), end=server.position)))
+        seen = {"table": table.qualified_name, "published_as": table.shape}
+        state = bookmark.save(replace(state, **seen, intent=Intent(_now(), end=server.position)))
     landed = _land(bookmark.lake, ledger, state, _changes(dsn, state, table))
     _save_position(bookmark)
     return landed
