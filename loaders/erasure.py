@@ -24,6 +24,7 @@ from rich.progress import track
 from rich.table import Table
 
 from loaders import raw, swap, warehouse
+from loaders.batches import BatchClock
 from loaders.environment import DEFAULTS
 from loaders.errors import OperatorError, TransientError
 from loaders.lake import Lake, open_lake
@@ -316,14 +317,15 @@ def _tell(lake: Lake, user_ids: Iterable[str], position: tuple[int, int], now: d
     Its name is none of the loader's, so that it stays for ever: a table that was not built for years learns of it.
     """
     epoch, lsn = position
-    batch_id = raw.new_batch_id(now)
-    moment = events.microseconds(now)
+    batch_time = BatchClock(lake, USER_CHANGES).take(now)
+    batch_id = raw.new_batch_id(batch_time)
+    moment = events.microseconds(batch_time)
     changes = [  # a sequence that no transaction reaches, nor a former erasure
         events.Event("u", lsn, moment + number, moment, None, b'{"erased":true,"id":"%s"}' % user_id.encode(), b"{}")
         for number, user_id in enumerate(user_ids)
     ]
-    with lake.new_file(USER_CHANGES.key(now, f"erased-{batch_id}")) as path:
-        events.write(path, changes, epoch=epoch, batch_id=batch_id, landed_at=now)
+    with lake.new_file(USER_CHANGES.key(batch_time, f"erased-{batch_id}")) as path:
+        events.write(path, changes, epoch=epoch, batch_id=batch_id, landed_at=batch_time)
 
 
 # ---------- the report

@@ -1,22 +1,19 @@
 """Land one complete, consistent snapshot of the Disney API's characters per run."""
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from loaders import raw, swap
+from loaders.batches import BatchClock
 from loaders.disney.client import Client, Page
 from loaders.disney.consistency import snapshot
-from loaders.errors import OperatorError
-from loaders.lake import Lake, open_lake
+from loaders.lake import open_lake
 from loaders.settings import Settings
-
-STATE = "state/disney.characters.json"
 
 
 def land(
@@ -38,15 +35,12 @@ def land(
     with lake.lock("disney.characters"):
         swap.finish(lake)
         raw.ensure_tables(lake)
-        last_time, version = _last_batch(lake)
+        clock = BatchClock(lake, raw.CHARACTERS)
         client = Client(settings.disney_api_url, connections, timeout=timeout, budget=budget, backoff=backoff)
         with ThreadPoolExecutor(connections) as pool, closing(client):
             pages = snapshot(client, pool, page_size)
-        # Batches sort in landing order, also when the clock was set back.
-        batch_time = max(datetime.now(UTC), last_time + timedelta(microseconds=1))
-        # The time is used up before the file exists, so it stays unique wherever this run is killed. A run that was
-        # paused for so long that it lost its lock ends here: the run after it has written another version.
-        lake.write(STATE, json.dumps({"batch_time": batch_time.isoformat()}).encode(), expected=version)
+        # A run that was paused for so long that it lost its lock ends here: the run after it has taken a time since.
+        batch_time = clock.take()
         batch_id = raw.new_batch_id(batch_time)
         table = to_table(pages, batch_id, batch_time)
         with lake.new_file(raw.CHARACTERS.key(batch_time, batch_id)) as path:
@@ -69,14 +63,3 @@ def to_table(pages: Sequence[Page], batch_id: str, batch_time: datetime) -> pa.T
         },
         schema=raw.CHARACTERS.schema,
     )
-
-
-def _last_batch(lake: Lake) -> tuple[datetime, str | None]:
-    """The last batch's time (1970 when there was none), and the version of the state that says so."""
-    found = lake.read(STATE)
-    if found is None:
-        return datetime.fromtimestamp(0, UTC), None
-    try:
-        return datetime.fromisoformat(json.loads(found[0])["batch_time"]), found[1]
-    except (ValueError, KeyError, TypeError) as error:
-        raise OperatorError(f"{lake.uri}/{STATE} is not what this loader wrote: restore or remove it") from error

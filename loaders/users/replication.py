@@ -49,7 +49,10 @@ def stream(
         if size == 0:  # nothing to read as yet
             deadline = deadline or time.monotonic() + PATIENCE_SECONDS
             if time.monotonic() > deadline:
-                raise TransientError(f"the database has sent nothing new for {PATIENCE_SECONDS:.0f} s: run again")
+                raise TransientError(
+                    f"the database has sent nothing new for {PATIENCE_SECONDS:.0f} s: run again. Where it sets "
+                    "synchronized_standby_slots, it waits for those standbys"
+                )
             if select([pgconn.socket], [], [], PING_SECONDS)[0]:
                 pgconn.consume_input()
             else:

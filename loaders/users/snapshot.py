@@ -19,15 +19,15 @@ REPLAY_SECONDS = 60.0  # how long the replica may take to replay what came befor
 POLL_SECONDS = 0.02
 
 
-def begin_on_standby(connection: psycopg.Connection, slot_start: int) -> int:
+def begin_on_standby(connection: psycopg.Connection, slot_start: int, *, exactly: bool = False) -> int:
     """Begin a transaction that sees exactly what was committed before the LSN that is returned.
 
     Replay applies commits in the order of their LSNs, so a snapshot is exact where replay stands still while it is
     taken. On a replica that never stands still the last one tried is used, which is safe as well: it may already
-    hold the first of the transactions that follow as changes.
+    hold the first of the transactions that follow as changes. With `exactly` that is an error instead.
 
     Raises TransientError when the replica has not replayed up to the slot's start for too long: what is committed in
-    between would be lost for ever.
+    between would be lost.
     """
     deadline = time.monotonic() + REPLAY_SECONDS
     waiting = False
@@ -36,9 +36,13 @@ def begin_on_standby(connection: psycopg.Connection, slot_start: int) -> int:
         before = _replayed(connection)
         if before >= slot_start:
             _begin(connection)
-            if _replayed(connection) == before or late:
+            if _replayed(connection) == before or (late and not exactly):
                 return before
             connection.execute("ROLLBACK")
+            if late:
+                raise TransientError(
+                    f"the replica did not stand still for a moment within {REPLAY_SECONDS:.0f} s: run again"
+                )
         elif late:
             raise TransientError(
                 f"the replica lags: it has replayed up to {lsn_text(before)} and must pass {lsn_text(slot_start)} "

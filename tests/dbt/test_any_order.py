@@ -12,21 +12,25 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.dbt.lakes import Dbt
-from tests.dbt.user_events import COLUMNS, NOON, Event, fold, land, row
+from tests.dbt.user_events import COLUMNS, NOON, UNREADABLE, Event, fold, land, row
 
 # A few large examples in every run of the tests; set it to hundreds to search.
 EXAMPLES = int(os.environ.get("ANY_ORDER_EXAMPLES", "6"))
 MODELS = ["user_changes", "incomplete_moves", "completed_user_changes", "users", "dim_users", "fct_user_changes"]
 USERS = st.integers(1, 6)
-OFTEN = ["insert"] * 8 + ["update"] * 20 + ["move"] * 8 + ["delete"] * 5
+OFTEN = ["insert"] * 8 + ["update"] * 20 + ["move"] * 8 + ["delete"] * 5 + ["no key"] * 2
 LEFT_OUT = st.sets(st.sampled_from(["nome", "email", "observacoes"]))
+BAD_COLUMNS = st.one_of(st.just(set()), st.sets(st.sampled_from(list(UNREADABLE)), max_size=3))
 HOPS = st.sampled_from([timedelta(minutes=5), timedelta(hours=13), timedelta(minutes=-7)])
 Landing = tuple[datetime, list[Event]]
 
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[Event]:
-    """Events of six users in transactions of any size, sensible or not; a snapshot begins an epoch."""
+    """Events of six users in transactions of any size, sensible or not; a snapshot begins an epoch.
+
+    Some of their values cannot be read, and some of their keys: an event without a key is set aside.
+    """
     events: list[Event] = []
     epoch, lsn, seq = 1, 10, 0
     for number in range(draw(st.integers(1, 80))):
@@ -35,6 +39,8 @@ def streams(draw: st.DrawFn) -> list[Event]:
         user = draw(USERS)
         note = draw(st.sampled_from([None, f"note {number}"]))
         after = row(user, nome=f"Name {number}", email=f"{number}@example.com", uf="SP", observacoes=note)
+        for column in draw(BAD_COLUMNS):
+            after[column] = draw(st.sampled_from(UNREADABLE[column]))
         if kind in ("update", "move"):
             left_out = draw(LEFT_OUT)
             after = {key: value for key, value in after.items() if key not in left_out}
@@ -45,6 +51,10 @@ def streams(draw: st.DrawFn) -> list[Event]:
         elif kind == "move":
             old = draw(USERS.filter(lambda other, user=user: other != user))
             events.append(Event("u", lsn, seq, {"id": str(old)}, after, epoch))
+        elif kind == "no key":
+            key = {"id": "seven"}
+            bad = draw(st.sampled_from([(None, after | key), (key, after), ({"id": str(user)}, after | key)]))
+            events.append(Event("u", lsn, seq, *bad, epoch))
         elif kind == "delete":
             events.append(Event("d", lsn, seq, {"id": str(user)}, epoch=epoch))
         elif kind == "truncate":
@@ -98,13 +108,16 @@ def test_any_order_gives_the_same_tables(dbt: Dbt, lake: Path, query: Callable[.
 
         history = fold([event for _, events in landed for event in events])
         assert versions_found(query) == [
-            (*version.position, user_id, version.op, version.valid_from, version.valid_to, *version.values.values())
+            (
+                *(*version.position, user_id, version.op, version.valid_from, version.valid_to),
+                *(version.unreadable_columns, *version.values.values()),
+            )
             for user_id, versions in sorted(history.versions.items())
             for version in versions
         ]
         assert users_found(query) == [
-            (user_id, *position, is_deleted, deleted_at, *values.values())
-            for user_id, (position, is_deleted, deleted_at, values) in sorted(history.users.items())
+            (user_id, *position, is_deleted, deleted_at, unreadable, *values.values())
+            for user_id, (position, is_deleted, deleted_at, values, unreadable) in sorted(history.users.items())
         ]
 
         built = tables_found(query)
@@ -117,7 +130,9 @@ def test_any_order_gives_the_same_tables(dbt: Dbt, lake: Path, query: Callable[.
 def users_found(query: Callable[..., list[tuple]]) -> list[tuple]:
     return query(
         f"""
-        select user_id, epoch, commit_lsn, change_seq, is_deleted, deleted_at, {", ".join(COLUMNS.values())}
+        select
+            user_id, epoch, commit_lsn, change_seq, is_deleted, deleted_at, unreadable_columns,
+            {", ".join(COLUMNS.values())}
         from curated.users order by user_id
         """
     )
@@ -126,7 +141,9 @@ def users_found(query: Callable[..., list[tuple]]) -> list[tuple]:
 def versions_found(query: Callable[..., list[tuple]]) -> list[tuple]:
     return query(
         f"""
-        select epoch, commit_lsn, change_seq, user_id, op, valid_from, valid_to, {", ".join(COLUMNS.values())}
+        select
+            epoch, commit_lsn, change_seq, user_id, op, valid_from, valid_to, unreadable_columns,
+            {", ".join(COLUMNS.values())}
         from curated.user_versions order by user_id, epoch, commit_lsn, change_seq
         """
     )

@@ -41,17 +41,29 @@ def test_an_empty_lake_builds(build: Callable[..., Any], query: Callable[..., An
     assert tables(query) == {name: [] for name in TABLES}
 
 
-def test_a_bad_record_is_set_aside_and_counted(
+def test_a_record_without_an_id_is_set_aside_and_a_bad_value_costs_that_value(
     build: Callable[..., Any], lake: Path, query: Callable[..., Any]
 ) -> None:
-    land_crawl(lake, START, [record(1, films=["Ação, the Film"]), '{"_id": 2,', {"name": "no id"}])
+    """Change-data faults, S1 'What staging sets aside is not only that event', for the Disney API."""
+    bad = record(2, films="one", tvShows=["Ação"], allies=["Ana"]) | {"name": {"first": "Bia"}, "imageUrl": []}
+    land_crawl(lake, START, [record(1, films=["Ação, the Film"]), '{"_id": 2,', {"name": "no id"}, {"_id": []}, bad])
     results = {result.node.name: result for result in build().results}
-    assert query("select character_id, work_title from curated.character_appearances") == [(1, "Ação, the Film")]
+    assert query("select character_id, work_title from curated.character_appearances order by 1") == [
+        (1, "Ação, the Film"),
+        (2, "Ação"),
+    ]
+    assert query("select related_name from curated.character_relations") == [("Ana",)]
+    assert query("select character_id, name, image_url, unreadable_columns from curated.characters order by 1") == [
+        (1, "Ana", None, None),
+        (2, None, None, ",name,image_url,films,"),
+    ]
     assert query("select reason from staging.stg_disney__rejected_characters order by 1") == [
+        ("_id is not an integer",),
         ("malformed JSON",),
         ("no _id",),
     ]
-    assert (results["rejected_characters"].status, results["rejected_characters"].failures) == ("warn", 2)
+    for name, failures in [("rejected_characters", 3), ("unreadable_character_columns", 3)]:
+        assert (results[name].status, results[name].failures) == ("warn", failures)
 
 
 def test_a_new_key_is_reported_by_name_only(build: Callable[..., Any], lake: Path) -> None:
@@ -102,17 +114,17 @@ def at(crawl: int) -> datetime:
     return START + timedelta(minutes=7 * crawl)
 
 
-def expected(history: tuple[str, ...]) -> tuple[str, datetime, datetime, datetime | None] | None:
-    """Name, first seen, changed and removed of a character with that history; none where nothing was ever readable."""
-    readable = [(at(crawl), content) for crawl, content in enumerate(history) if content in "ab"]
-    if not readable:
+def expected(history: tuple[str, ...]) -> tuple[str | None, str | None, datetime, datetime, datetime | None] | None:
+    """Name, unreadable columns, first seen, changed and removed of a character with that history; none if unseen."""
+    seen = [(crawl, content) for crawl, content in enumerate(history) if content != "absent"]
+    if not seen:
         return None
-    first_seen_at, name = readable[0][0], readable[-1][1]
-    before = [None, *(content for _, content in readable)]
-    changed_at = [when for (when, content), earlier in zip(readable, before, strict=False) if content != earlier][-1]
-    last_seen = max(crawl for crawl, content in enumerate(history) if content != "absent")
+    before = [None, *(content for _, content in seen)]
+    changed = [crawl for (crawl, content), earlier in zip(seen, before, strict=False) if content != earlier][-1]
+    last_seen, content = seen[-1]
     removed_at = at(last_seen + 1) if last_seen + 1 < len(history) else None
-    return name, first_seen_at, changed_at, removed_at
+    name, unreadable = (None, ",name,films,") if content == "unreadable" else (content, None)
+    return name, unreadable, at(seen[0][0]), at(changed), removed_at
 
 
 @pytest.mark.parametrize("runs", [[[0, 1, 2, 3]], [[0], [1], [2], [3]], [[0, 1], [2, 3]], [[0], [1, 2, 3]]])
@@ -123,9 +135,14 @@ def test_any_cut_of_the_crawls_into_runs_gives_every_history(
         for crawl in crawls:
             land_histories(lake, crawl)
         dbt("run", "--select", "path:models/staging/disney", "characters")
-    found = query("select character_id, name, first_seen_at, changed_at, removed_at from curated.characters order by 1")
+    found = query(
+        """
+        select character_id, name, unreadable_columns, first_seen_at, changed_at, removed_at
+        from curated.characters order by 1
+        """
+    )
     known = [(id_, *row) for id_, history in enumerate(HISTORIES) if (row := expected(history))]
-    assert found == [*known, (1000, "Always", START, START, None)]
+    assert found == [*known, (1000, "Always", None, START, START, None)]
     in_runs = query("select * from curated.characters order by 1")
     dbt("run", "--select", "characters", "--full-refresh")
     assert query("select * from curated.characters order by 1") == in_runs

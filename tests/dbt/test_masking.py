@@ -115,11 +115,56 @@ def test_an_email_has_one_pseudonym_however_it_is_written(evaluate: Callable[...
     assert run(["", " \t\n", None]) == [None] * 3
 
 
-def test_a_number_has_one_pseudonym_however_it_is_written(evaluate: Callable[..., Evaluate]) -> None:
-    run = evaluate("pseudonym(normalise_digits('value'))")
-    written = ["529.982.247-25", "52998224725", " 529 982 247 25\n"]
-    assert run(written) == [python_hmac("52998224725")] * 3
-    assert run(["", "none", None]) == [None] * 3
+# Each row is one number, however it is written; what stands in different rows is different.
+TAX_NUMBERS = {
+    "52998224725": [
+        "529.982.247-25",
+        "52998224725",
+        " 529 982 247 25\n",
+        "529.982.247\u201325",
+        "\uff15\uff12998224725",
+    ],
+    "052998224725": ["052.998.224-725"],
+    "12ABC34501DE35": ["12.ABC.345/01DE-35", "12abc34501de35", "\u202a12ABC34501DE35\u202c"],
+    "12XYZ34501FG35": ["12XYZ34501FG35"],
+    "A2B456C8901234": ["A2B456C8901234"],
+    "24568901234": ["245.689.012-34"],
+    "5299822472\u0665": ["529.982.247-2\u0665"],  # an Arabic digit is not left out
+    "529982247\u00c95": ["529982247\u00c95"],
+}
+PHONES = {
+    "11987654321": [
+        "+55 11 98765-4321",
+        "(11) 98765-4321",
+        "0 11 98765-4321",
+        "011987654321",
+        "5511987654321",
+        "+55 (0)11 98765.4321",
+        "\u200e+55\u00a011\u00a098765\u20114321",
+        "\uff0811\uff09 98765-4321",
+    ],
+    "1133334444": ["+55 11 3333-4444", "(11) 3333-4444", "01133334444"],
+    "55987654321": ["(55) 98765-4321", "+55 55 98765-4321"],  # 55 is an area code too
+    "+111987654321": ["+1 11 98765-4321"],
+    "+5411987654321": ["+54 11 98765-4321"],
+    "+442079460958": ["+44 20 7946 0958"],
+    "08001234567": ["0800 123 4567"],
+    "8001234567": ["800 123 4567"],
+    "987654321": ["98765-4321"],
+    "0987654321": ["098765-4321"],
+    "11987654321RAMAL5": ["(11) 98765-4321 ramal 5"],
+}
+
+
+@pytest.mark.parametrize(("macro", "numbers"), [("normalise_tax_number", TAX_NUMBERS), ("normalise_phone", PHONES)])
+def test_a_number_has_one_pseudonym_however_it_is_written_and_no_other_number_has_it(
+    evaluate: Callable[..., Evaluate], macro: str, numbers: dict[str, list[str]]
+) -> None:
+    """Use faults F4 (letters are dropped, so two people share a pseudonym) and F5 (one phone, three pseudonyms)."""
+    run = evaluate(f"pseudonym({macro}('value'))")
+    written = [(text, number) for number, texts in numbers.items() for text in texts]
+    assert run([text for text, _ in written]) == [python_hmac(number) for _, number in written]
+    assert run(["", "none", " .-", None]) == [None] * 4
 
 
 MASKS = {
@@ -127,13 +172,38 @@ MASKS = {
         "Maria da Silva": "M. S.",
         " ângela  souza\n": "Â. S.",
         "Zé": "Z.",
+        "Al": "A.",
         "": "***",
         " \t": "***",
+        "A": "***",
+        "A B": "*** ***",
+        "Ana B": "A. ***",
+        "A Silva": "*** S.",
+        "A  B  Silva": "*** S.",
+        "M. S.": "*** ***",
+        "李 明": "*** ***",
+        "李明": "***",
+        "A\u00a0B": "A.",
+        "e\u0301": "***",
+        "e\u0301 o\u0302": "*** ***",
+        "\u0301ana": "***",
+        "\u202eanA": "***",
+        "A\u200d": "***",
+        "Ana\nB C": "A. ***",
+        "3 4": "*** ***",
+        "🙂 🙃": "*** ***",
     },
     "mask_email('value')": {
         "maria.silva@example.com": "m***@example.com",
         " Maria@Example.com\n": "m***@example.com",
         "m@example.com": "***@example.com",
+        "m.@example.com": "***@example.com",
+        "ma@example.com": "m***@example.com",
+        "á@example.com": "***",
+        "e\u0301@example.com": "***@example.com",
+        "\u202eana@example.com": "***@example.com",
+        "%@example.com": "***",
+        "李明@example.com": "***",
         "@example.com": "***",
         "maria@": "***",
         "maria": "***",
@@ -144,16 +214,37 @@ MASKS = {
     "mask_cpf('value')": {
         "529.982.247-25": "***.982.247-**",
         "52998224725": "***.982.247-**",
+        "\uff15299822472\uff15": "***.982.247-**",
         "5299822472": "***",
         "529982247251": "***",
+        "A2B456C8901234": "***",
+        "12ABC34501DE35": "***",
+        "52998224725a": "***",
+        "5299822472\u0665": "***",
         "no CPF": "***",
         "": "***",
     },
-    "mask_phone('value')": {"+55 (11) 98765-4321": "***21", "98765432": "***32", "4321": "***", "": "***"},
-    "mask_postal_code('value')": {"01310-100": "013**-***", "01310100": "013**-***", "0131": "***", "": "***"},
+    "mask_phone('value')": {
+        "+55 (11) 98765-4321": "***21",
+        "98765432": "***32",
+        "11 98765-4321 ramal 5": "***",
+        "4321": "***",
+        "21": "***",
+        "": "***",
+    },
+    "mask_postal_code('value')": {
+        "01310-100": "013**-***",
+        "01310100": "013**-***",
+        "0131": "***",
+        "013": "***",
+        "01310-10A0": "***",
+        "": "***",
+    },
     "mask_url('value')": {
         "https://Example.com/wiki/Ana?id=1": "https://example.com/***",
-        "http://example.com": "http://example.com/***",
+        "http://example.com": "***",
+        "https://ana.example.com/": "***",
+        "https://ana.example.com//.": "***",
         "https://ana:secret@example.com/": "***",
         "ftp://example.com/ana": "***",
         "ana": "***",
@@ -164,6 +255,7 @@ MASKS = {
 
 @pytest.mark.parametrize("call", MASKS)
 def test_readable_mask(evaluate: Callable[..., Evaluate], call: str) -> None:
+    """Use fault F3 (a name of one-character words stands in refined whole) and its kind."""
     examples = MASKS[call]
     assert evaluate(call)([*examples, None]) == [*examples.values(), None]
 

@@ -95,14 +95,18 @@ def test_instants_may_know_their_zone(dbt: Dbt, lake: Path, query: Query) -> Non
 
 
 def test_what_cannot_be_used_is_set_aside_counted_and_told(dbt: Dbt, documents: Path, lake: Path, query: Query) -> None:
-    deliver(lake, 1, {}, {"line_item_unblended_cost": float("nan")}, {"line_item_currency_code": None})
+    no_amount = {"line_item_usage_amount": float("inf")}
+    deliver(lake, 1, no_amount, {"line_item_unblended_cost": float("nan")}, {"line_item_currency_code": None})
     dbt(*BUILD)
     assert query("select sum(cost) from refined.mart_platform_cost") == [(1,)]
+    assert query("select usage_amount, unreadable_columns from curated.cost_line_items") == [(None, ",usage_amount,")]
     reasons = query("select reason from staging.stg_aws__rejected_cost_and_usage order by reason")
     assert reasons == [("no cost that is a number",), ("no currency",)]
     alerts = alerts_of_dbt(document(documents, "run_results", "run-results/v6"))
-    subject = "test.lakehouse.rejected_cost_and_usage"
-    assert alerts == [Alert("rows_rejected", subject, {"status": "warn", "failures": 2})]
+    assert sorted(alerts, key=lambda alert: alert.subject) == [
+        Alert("rows_rejected", "test.lakehouse.rejected_cost_and_usage", {"status": "warn", "failures": 2}),
+        Alert("values_unreadable", "test.lakehouse.unreadable_cost_columns", {"status": "warn", "failures": 1}),
+    ]
 
 
 @pytest.mark.parametrize(("delivered", "status"), [(False, "warn"), (True, None)])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loaders.users.gaps import Gap
 from tests.dbt.lakes import Dbt
 from tests.dbt.test_masking import python_hmac
 from tests.dbt.user_events import NOON, Event, land, row
@@ -32,6 +33,7 @@ ANA = row(
     criado_em="2026-01-01 10:00:00.5+00",
     atualizado_em="2026-03-01 08:30:00.123456-03",
 )
+UNREADABLE_ANA = {"renda_mensal": "NaN", "data_nascimento": "infinity"}
 CURATED_ANA = (
     1,
     "Ana Souza",
@@ -84,7 +86,7 @@ def build(land_and_run: Callable[..., None]) -> Callable[..., None]:
 def test_a_row_keeps_its_values_through_curated(build: Callable[..., None], query: Query) -> None:
     build([Event("c", 10, after=ANA), Event("c", 20, after=row(2))])
     users = query("from curated.users order by user_id")
-    assert [user[:14] for user in users] == [CURATED_ANA, (2, *[None] * 13)]
+    assert [user[:15] for user in users] == [(*CURATED_ANA, None), (2, *[None] * 14)]
 
 
 def test_refined_shows_nobody(build: Callable[..., None], query: Query) -> None:
@@ -111,45 +113,129 @@ def test_refined_shows_nobody(build: Callable[..., None], query: Query) -> None:
     )
 
 
-BAD_EVENTS = {
+# Each spelling of a reason is a case of its own.
+EVENTS_WITHOUT_A_KEY = {
     "malformed JSON": Event("c", 20, after='{"id": "7"'),
     "malformed JSON ": Event("c", 20, after="[1, 2]"),
     " malformed JSON": Event("u", 20, before="{", after=row(7)),
+    "malformed JSON  ": Event("u", 20, before={"id": "7"}, after="{"),
     "unknown op": Event("m", 20, after=row(7)),
     "no after": Event("u", 20, before={"id": "7"}),
     "no before": Event("d", 20, after=row(7)),
     "no id": Event("c", 20, after={"nome": "N"}),
+    "no id ": Event("u", 20, before={"email": "n@example.com"}, after=row(7)),
     "id: not an integer": Event("c", 20, after=row(7) | {"id": "1.5"}),
     "id: not an integer ": Event("d", 20, before={"id": "x"}),
     " id: not an integer": Event("u", 20, before={"id": "9223372036854775808"}, after=row(7)),
-    "data_nascimento: not a date": Event("c", 20, after=row(7, data_nascimento="1980-02-30")),
-    "renda_mensal: not a decimal(18, 2)": Event("c", 20, after=row(7, renda_mensal="NaN")),
-    "criado_em: not a timestamp": Event("c", 20, after=row(7, criado_em="soon")),
-    "atualizado_em: not a timestamp": Event("c", 20, after=row(7, atualizado_em="2026-13-01 00:00:00+00")),
+    "id: not an integer  ": Event("d", 20, before={"id": ["7"]}),
+    "  id: not an integer": Event("u", 20, before={"id": {"a": 7}}, after=row(7)),
+    "id: not an integer   ": Event("c", 20, after=row(7) | {"id": {}}),
 }
 
 
-def test_bad_events_are_set_aside_with_the_reason_and_the_good_go_on(build: Callable[..., None], query: Query) -> None:
+def test_only_events_whose_operation_or_key_cannot_be_read_are_set_aside(
+    build: Callable[..., None], query: Query
+) -> None:
     bad = [
-        Event(event.op, 20 + number, 0, event.before, event.after) for number, event in enumerate(BAD_EVENTS.values())
+        Event(event.op, 20 + number, 0, event.before, event.after)
+        for number, event in enumerate(EVENTS_WITHOUT_A_KEY.values())
     ]
     build([Event("c", 10, after=ANA), *bad, Event("c", 90, after=row(2))])
     assert query("select user_id from curated.users order by 1") == [(1,), (2,)]
     assert query("select commit_lsn, reason from staging.stg_customer__rejected_user_changes order by 1") == [
-        (20 + number, reason.strip()) for number, reason in enumerate(BAD_EVENTS)
+        (20 + number, reason.strip()) for number, reason in enumerate(EVENTS_WITHOUT_A_KEY)
     ]
 
 
-def test_rejected_events_and_drift_are_warned_of_without_values(dbt: Dbt, lake: Path) -> None:
+def test_a_value_that_cannot_be_read_costs_that_value_and_neither_the_text_nor_the_key_beside_it(
+    build: Callable[..., None], query: Query
+) -> None:
+    """Change-data faults B1 and B2: an update that also changed a long text, and one that also moved the key."""
+
+    def without_notes(user_id: int, **values: str) -> dict:
+        return {key: value for key, value in row(user_id, **values).items() if key != "observacoes"}
+
+    build(
+        [Event("c", 10, user_id, after=row(user_id, observacoes="old", renda_mensal="1")) for user_id in (1, 2, 3, 4)],
+        [
+            Event("u", 20, 1, after=row(1, observacoes="new", renda_mensal="NaN")),
+            Event("u", 20, 2, {"id": "2"}, without_notes(202, renda_mensal="NaN", data_nascimento="0044-03-15 BC")),
+            Event("u", 20, 3, after=row(3, observacoes=["no", "text"], renda_mensal="2")),
+            Event("u", 20, 4, after=row(4, observacoes={}, criado_em="294276-12-31 00:00:00+00")),
+        ],
+    )
+    users = (
+        "select user_id, notes, monthly_income, unreadable_columns from curated.users where not is_deleted order by 1"
+    )
+    assert query(users) == [
+        (1, "new", None, ",monthly_income,"),
+        (3, None, 2, ",notes,"),
+        (4, None, None, ",notes,created_at,"),
+        (202, "old", None, ",birth_date,monthly_income,"),
+    ]
+    # The next updates leave the long text out: what was readable goes on, and no older text comes back.
+    build(
+        [
+            Event("u", 30, 1, after=without_notes(1, renda_mensal="10")),
+            Event("u", 30, 2, after=without_notes(202, renda_mensal="11")),
+            Event("u", 30, 3, after=without_notes(3, renda_mensal="12")),
+            Event("u", 30, 4, {"id": "4"}, without_notes(404, renda_mensal="13")),
+        ]
+    )
+    assert query(users) == [
+        (1, "new", 10, None),
+        (3, None, 12, ",notes,"),
+        (202, "old", 11, None),
+        (404, None, 13, ",notes,"),
+    ]
+    versions = "select notes, monthly_income, unreadable_columns from curated.user_versions where user_id in (4, 404)"
+    assert query(f"{versions} order by commit_lsn, user_id") == [
+        ("old", 1, None),
+        (None, None, ",notes,created_at,"),
+        (None, None, None),  # the key moved away
+        (None, 13, ",notes,"),
+    ]
+    # A late event that gives the text takes its place, also for what follows it.
+    build(
+        [Event("u", 25, 3, after=row(3, observacoes="late", renda_mensal="Infinity"))],
+        [Event("u", 40, 4, after=row(404, observacoes=None)), Event("d", 40, 2, {"id": "202"})],
+    )
+    assert query(users) == [(1, "new", 10, None), (3, "late", 12, None), (404, None, None, None)]
+    assert query("select count(*) from staging.stg_customer__rejected_user_changes") == [(0,)]
+
+
+def test_gaps_rejected_events_unreadable_values_and_drift_are_warned_of_without_values(
+    dbt: Dbt, lake: Path, query: Query
+) -> None:
+    gap = Gap("the slot is gone", "2026-03-01T11:59:00.5+00:00", 1, 5, None)
+    source = (b'{"xid":null,"lsn":9' + gap.source_fields() + b"}").decode()
+    land(lake, [Event("t", 9, epoch=2, source=source)], NOON - timedelta(hours=1))
     gained = ANA | {"apelido": "Aninha"}
     del gained["cep"]
-    land(lake, [Event("c", 10, after=gained), Event("c", 11, after="{")], NOON)
+    bad = [
+        Event("c", 11, after="{", epoch=2),
+        *(Event("c", 12, n, after=gained | {"id": str(n), **UNREADABLE_ANA}, epoch=2) for n in (2, 3)),
+    ]
+    land(lake, [*bad, Event("c", 13, after=gained, epoch=2)], NOON)
     dbt("run", "--select", *CUSTOMER, "--exclude", "path:models/refined")
-    results = dbt("test", "--select", "rejected_user_changes", "drifted_user_columns").results
+    results = dbt(
+        "test",
+        "--select",
+        "gaps_in_user_changes",
+        "rejected_user_changes",
+        "unreadable_user_columns",
+        "drifted_user_columns",
+    ).results
     assert {result.node.name: (str(result.status), result.failures) for result in results} == {
+        "gaps_in_user_changes": ("warn", 1),
         "rejected_user_changes": ("warn", 1),
+        "unreadable_user_columns": ("warn", 4),
         "drifted_user_columns": ("warn", 2),
     }
+    columns = "epoch, former_epoch, reason, from_lsn, from_time, to_lsn, noticed_at"
+    assert query(f"select {columns} from staging.stg_customer__gaps") == [
+        (2, 1, "the slot is gone", 5, None, 10, datetime(2026, 3, 1, 11, 59, 0, 500_000))
+    ]
 
 
 def test_the_last_change_wins_and_a_deleted_user_leaves_nothing(build: Callable[..., None], query: Query) -> None:
@@ -162,7 +248,7 @@ def test_the_last_change_wins_and_a_deleted_user_leaves_nothing(build: Callable[
         (2, "Recife", False, None, 21),
     ]
     [tombstone] = query("select * from curated.users where user_id = 1")
-    assert tombstone[1:14] == (None,) * 13
+    assert tombstone[1:15] == (None,) * 14
     versions = "select city, valid_to is null, is_current from curated.user_versions where user_id = 1"
     assert query(f"{versions} order by commit_lsn, change_seq") == [
         ("São Paulo", False, False),

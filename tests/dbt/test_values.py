@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.dbt.lakes import Dbt
-from tests.dbt.user_events import NOON, Event, land, row
+from tests.dbt.user_events import COLUMNS, NOON, Event, land, row
 from tests.engines.hostile_values import CASTS, NESTED, TRIMMED
 
 BASE = "base_customer__user_changes"
@@ -18,12 +18,12 @@ def test_a_text_is_cast_by_its_form_and_not_by_what_the_engine_would_take(
     land(lake, [Event("c", lsn, after=row(lsn, **{cases[lsn][0]: cases[lsn][1]})) for lsn in range(len(cases))], NOON)
     dbt("run", "--select", BASE)
     names = ", ".join(name for name, _ in CASTS.values())
-    found = query(f"select rejection_reason, {names} from staging.{BASE} order by commit_lsn")
-    reasons = {"data_nascimento": "a date", "renda_mensal": "a decimal(18, 2)"}
-    for (column, text, value), (reason, *values) in zip(cases, found, strict=True):
+    found = query(f"select rejection_reason, unreadable_columns, {names} from staging.{BASE} order by commit_lsn")
+    for (column, text, value), (reason, unreadable, *values) in zip(cases, found, strict=True):
         wanted = [value if each == column else None for each in CASTS]
         assert values == wanted, (column, text)
-        assert reason == (f"{column}: not {reasons.get(column, 'a timestamp')}" if value is None else None), text
+        assert unreadable == (f",{CASTS[column][0]}," if value is None else None), (column, text)
+        assert reason is None
 
 
 def test_spaces_at_the_end_of_a_state_or_status_are_no_part_of_it(
@@ -36,23 +36,35 @@ def test_spaces_at_the_end_of_a_state_or_status_are_no_part_of_it(
     assert found == [(text, text) for text in TRIMMED.values()]
 
 
-def test_an_object_or_array_where_a_text_is_expected_is_set_aside_and_text_that_looks_like_one_is_not(
+def test_an_object_or_array_is_no_value_and_text_that_looks_like_one_is(
     dbt: Dbt, lake: Path, query: Callable[..., list[tuple]]
 ) -> None:
     nested = [
-        json.dumps(row(7) | {key: value}, indent=indent)
-        for key in ("id", "observacoes")
+        (json.dumps(row(7, cidade="Natal") | {key: value}, indent=indent).replace(*blanks), f",{name},")
+        for key, name in COLUMNS.items()
+        if key != "cidade"
         for value in NESTED
         for indent in (None, 1)
+        for blanks in [(": ", ": "), (": ", ":")]
     ]
-    nested += [document.replace(": ", ":") for document in nested]
     plain = [
-        json.dumps(row(7, observacoes=text) | {"novo": {"a": [1]}}) for text in ("{}", "[1]", ': {"a": [', ":[", '":{"')
+        (json.dumps(row(7, observacoes=text, cidade="Natal") | {"novo": {"a": [1]}}), None)
+        for text in ("{}", "[1]", ': {"a": [', ":[", '":{"')
     ]
-    events = [Event("c", lsn, after=document) for lsn, document in enumerate(nested + plain)]
-    events += [Event("d", 900, before={"id": ["7"]}), Event("u", 901, before={"id": {"a": 7}}, after=row(7))]
-    land(lake, events, NOON)
+    both = [
+        (
+            json.dumps(row(7, cidade="Natal", uf=[], cep={}, renda_mensal="NaN")),
+            ",postal_code,state_code,monthly_income,",
+        )
+    ]
+    cases = nested + plain + both
+    land(lake, [Event("c", lsn, after=document) for lsn, (document, _) in enumerate(cases)], NOON)
     dbt("run", "--select", BASE)
-    reasons = [reason for (reason,) in query(f"select rejection_reason from staging.{BASE} order by commit_lsn")]
-    refused = "an object or array where a text is expected"
-    assert reasons == [refused] * len(nested) + [None] * len(plain) + [refused] * 2
+    columns = ", ".join(name for name in COLUMNS.values() if name not in ("notes", "city"))
+    found = query(
+        f"""
+        select rejection_reason, unreadable_columns, city, coalesce({columns.replace(",", "::varchar,")}::varchar)
+        from staging.{BASE} order by commit_lsn
+        """
+    )
+    assert found == [(None, unreadable, "Natal", None) for _, unreadable in cases]

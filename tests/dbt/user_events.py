@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,9 +28,17 @@ COLUMNS = {
     "criado_em": "created_at",
     "atualizado_em": "updated_at",
 }
+# Values that are none of their column's type; a text column has only those that are no text.
+UNREADABLE: dict[str, list[Any]] = {
+    "nome": [["Ana"]],
+    "data_nascimento": ["infinity", "0044-03-15 BC"],
+    "renda_mensal": ["NaN", "10000000000000000"],
+    "observacoes": [{"a": 1}, []],
+    "criado_em": ["294276-12-31 23:59:59+00"],
+}
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 Position = tuple[int, int, int]
-Values = dict[str, str | None]
+Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Event:
     before: dict | str | None = None
     after: dict | str | None = None
     epoch: int = 1
+    source: str = "{}"
 
     @property
     def position(self) -> Position:
@@ -53,7 +63,7 @@ class Event:
         return NOON + timedelta(days=self.epoch - 1, seconds=17 * self.commit_lsn)
 
 
-def row(user_id: int, **values: str | None) -> Values:
+def row(user_id: int, **values: Any) -> Values:
     """The whole row of a user: what is not given is null."""
     return {"id": str(user_id)} | dict.fromkeys(COLUMNS) | values
 
@@ -74,7 +84,7 @@ def land(lake: Path, events: Iterable[Event], at: datetime, name: str | None = N
             "committed_at": event.committed_at,
             "before": document(event.before),
             "after": document(event.after),
-            "source": "{}",
+            "source": event.source,
             "batch_id": batch_id,
             "landed_at": at,
         }
@@ -97,8 +107,18 @@ class Version:
     user_id: int
     op: str
     values: Values
+    unreadable: frozenset[str]
     valid_from: datetime
     valid_to: datetime | None = None
+
+    @property
+    def unreadable_columns(self) -> str | None:
+        """Our names of the columns that could not be read, as the tables list them."""
+        return (
+            f",{','.join(name for key, name in COLUMNS.items() if key in self.unreadable)},"
+            if self.unreadable
+            else None
+        )
 
 
 @dataclass
@@ -109,27 +129,31 @@ class History:
     truncates: list[tuple[Position, datetime]] = field(default_factory=list)
 
     @property
-    def users(self) -> dict[int, tuple[Position, bool, datetime | None, Values]]:
-        """Of each user: the last change's position, whether gone, when, and the values."""
+    def users(self) -> dict[int, tuple[Position, bool, datetime | None, Values, str | None]]:
+        """Of each user: the last change's position, whether gone, when, the values, and which could not be read."""
         found = {}
         for user_id, versions in self.versions.items():
             last = versions[-1]
             gone_at = last.valid_from if last.op == "d" else last.valid_to
             values = last.values if gone_at is None else dict.fromkeys(COLUMNS)
-            found[user_id] = last.position, gone_at is not None, gone_at, values
+            unreadable = last.unreadable_columns if gone_at is None else None
+            found[user_id] = last.position, gone_at is not None, gone_at, values, unreadable
         return found
 
 
 def fold(events: Sequence[Event]) -> History:
-    """Apply events, each once, in the order of their positions."""
+    """Apply events, each once, in the order of their positions; one with a key that is no number is passed over."""
     history = History()
 
-    def append(event: Event, op: str, user_id: int, values: Values) -> None:
+    def append(event: Event, op: str, user_id: int, values: Values, unreadable: Iterable[str] = ()) -> None:
         moment = event.committed_at.replace(tzinfo=None)
-        history.versions.setdefault(user_id, []).append(Version(event.position, user_id, op, values, moment))
+        version = Version(event.position, user_id, op, values, frozenset(unreadable), moment)
+        history.versions.setdefault(user_id, []).append(version)
 
     nothing: Values = dict.fromkeys(COLUMNS)
     for event in sorted({event.position: event for event in events}.values(), key=lambda event: event.position):
+        if not all(str(document["id"]).isdecimal() for document in (event.before, event.after) if document):
+            continue
         if event.op == "t":
             history.truncates.append((event.position, event.committed_at.replace(tzinfo=None)))
             continue
@@ -141,10 +165,15 @@ def fold(events: Sequence[Event]) -> History:
         if event.op == "u" and event.before and int(event.before["id"]) != user_id:
             carried_from = int(event.before["id"])
         before = history.versions.get(carried_from)
-        known = before[-1].values if event.op == "u" and before else nothing
+        last = before[-1] if event.op == "u" and before else None
+        values, unreadable = dict(last.values if last else nothing), set(last.unreadable if last else ())
+        for key in COLUMNS.keys() & event.after.keys():
+            is_unreadable = event.after[key] in UNREADABLE.get(key, [])
+            values[key] = None if is_unreadable else event.after[key]
+            (unreadable.add if is_unreadable else unreadable.discard)(key)
         if carried_from != user_id:
             append(event, "d", carried_from, nothing)
-        append(event, event.op, user_id, {key: event.after.get(key, known[key]) for key in COLUMNS})
+        append(event, event.op, user_id, values, unreadable)
 
     for versions in history.versions.values():
         for version, following in zip(versions, [*versions[1:], None], strict=True):

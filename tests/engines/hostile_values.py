@@ -1,6 +1,6 @@
 """Texts that engines' own casts read differently, and what each of them must mean on every engine.
 
-None stands for "not a value of that type": the event is then rejected with the column's reason.
+None stands for "not a value of that type": the column is then null and named in `unreadable_columns`.
 """
 
 import json
@@ -119,7 +119,7 @@ TRIMMED: dict[str, str] = {
     "": "",
 }
 
-# Where a text is expected: none of these is one.
+# Where a text, a number or a time is expected: none of these is one.
 NESTED: list[Any] = [{}, {"a": 1}, [], ["a"], [[]], {"erased": True}]
 
 CASTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -134,5 +134,9 @@ def documents(first_id: int) -> list[str]:
     """Rows of the customer table as JSON: one for each text above in each of its columns; ids count from `first_id`."""
     cases = [(column, text) for column, (_, texts) in CASTS.items() for text in texts]
     cases += [(column, text) for column in ("uf", "status") for text in TRIMMED]
-    cases += [("observacoes", value) for value in NESTED]
-    return [json.dumps({"id": str(first_id + n), column: text}) for n, (column, text) in enumerate(cases)]
+    cases += [(column, value) for column in ("observacoes", "nome", "renda_mensal") for value in NESTED]
+    rows = [{column: text} for column, text in cases]
+    rows += [
+        {"renda_mensal": "NaN", "data_nascimento": "infinity", "observacoes": {}, "criado_em": "soon", "nome": "Ana"}
+    ]
+    return [json.dumps({"id": str(first_id + n)} | row) for n, row in enumerate(rows)]

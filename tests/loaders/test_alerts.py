@@ -315,6 +315,7 @@ def test_no_success_for_ten_minutes_is_late(minutes_ago: float | None, last_succ
         ("test.lakehouse.rejected_characters", "fail", 2, "rows_rejected"),
         ("test.lakehouse.rejected_characters", "error", None, "test_failed"),  # it could not be asked
         ("test.lakehouse.drifted_user_columns", "warn", 1, "source_drifted"),
+        ("test.lakehouse.unreadable_user_columns", "warn", 4, "values_unreadable"),
         ("test.lakehouse.unique_users_user_id.7c7082641e", "warn", 3, "test_warned"),
         ("test.lakehouse.unique_users_user_id.7c7082641e", "fail", 3, "test_failed"),
         ("unit_test.lakehouse.users.the_last_wins", "fail", 1, "test_failed"),

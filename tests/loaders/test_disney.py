@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -125,15 +126,15 @@ def test_batches_sort_in_landing_order_when_the_clock_was_set_back(settings: Set
     first = land(settings)
     ahead = datetime.now(UTC) + timedelta(days=2)
     lake = open_lake(settings.lake_uri)
-    _, version = lake.read(disney.STATE)
-    lake.write(disney.STATE, json.dumps({"batch_time": ahead.isoformat()}).encode(), expected=version)
+    _, version = lake.read(raw.CHARACTERS.clock)
+    lake.write(raw.CHARACTERS.clock, json.dumps({"batch_time": ahead.isoformat()}).encode(), expected=version)
     second, third = land(settings), land(settings)
     assert first.batch_id < raw.new_batch_id(ahead) < second.batch_id < third.batch_id
     assert files(settings)[-1].parent.name == f"load_date={ahead:%Y-%m-%d}"
 
 
 def test_a_state_that_nobody_can_read_needs_a_person(api: DisneyApi, settings: Settings) -> None:
-    open_lake(settings.lake_uri).write(disney.STATE, b"{}", expected=None)
+    open_lake(settings.lake_uri).write(raw.CHARACTERS.clock, b"{}", expected=None)
     with pytest.raises(OperatorError, match="restore or remove it"):
         land(settings)
     assert api.requests == files(settings) == []
@@ -151,7 +152,7 @@ def test_it_lands_on_s3(api: DisneyApi, bucket: str) -> None:
 
 # -- Lies: the exact snapshot or nothing.
 
-HONEST_ENOUGH = {"content-type", "no-id"}  # all the time the same, and the records can be had
+HONEST_ENOUGH = {"bom", "content-type", "no-id"}  # all the time the same, and the records can be had
 
 
 @pytest.mark.parametrize("turn", ["1", "2", "3-4", "13"])
@@ -264,6 +265,36 @@ def test_a_url_that_cannot_be_asked_needs_a_person(url: str, tmp_path: Path) -> 
         land(from_environment({"LAKE_URI": str(tmp_path), "DISNEY_API_URL": url}))
 
 
+@pytest.mark.parametrize(
+    ("status", "exit_code", "message"),
+    [
+        (401, 1, "answered 401, as firewalls and rate limits do: it refuses us for now"),
+        (403, 1, "answered 403, as firewalls and rate limits do: it refuses us for now"),
+        (451, 1, "answered 451, as firewalls and rate limits do: it refuses us for now"),
+        (400, 2, "answered 400: check DISNEY_API_URL"),
+        (404, 2, "answered 404: check DISNEY_API_URL"),
+        (407, 2, "the proxy asks for a login: put it into HTTP_PROXY or HTTPS_PROXY"),
+        (410, 2, "answered 410: check DISNEY_API_URL"),
+    ],
+)
+def test_a_refusal_for_now_is_no_wrong_setting(status: int, exit_code: int, message: str, tmp_path: Path) -> None:
+    """Use faults F12."""
+
+    class Refusing(DisneyApi):
+        def answer(self, path: str, host: str) -> Answer:
+            return replace(super().answer(path, host), status=status, body=b"<html>Forbidden</html>")
+
+    with Refusing(MADE_UP) as api, pytest.raises(LoaderError, match=message) as failure:
+        land(settings_for(api, tmp_path))
+    assert failure.value.exit_code == exit_code
+
+
+def test_a_page_of_a_firewall_is_told_from_a_broken_answer() -> None:
+    """Use faults F12: outages and firewalls answer with 200 and a web page too."""
+    with pytest.raises(Exception, match="not a page of characters, but a web page"):
+        read_page("", b"\n<!doctype html><title>Attention Required!</title>")
+
+
 # -- Kills, other runs, failing disks.
 
 
@@ -345,8 +376,8 @@ def test_a_run_that_lost_its_lock_lands_nothing(
     snapshot = disney.snapshot
 
     def overtaken(*arguments: object) -> list:
-        body, version = lake.read(disney.STATE)
-        lake.write(disney.STATE, body + b" ", expected=version)
+        body, version = lake.read(raw.CHARACTERS.clock)
+        lake.write(raw.CHARACTERS.clock, body + b" ", expected=version)
         return snapshot(*arguments)
 
     monkeypatch.setattr(disney, "snapshot", overtaken)

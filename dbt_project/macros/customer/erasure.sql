@@ -36,6 +36,7 @@
         {{ column }} = null,
         {%- endfor %}
         unchanged_columns = null,
+        unreadable_columns = null,
         batch_id = '{{ newest[0] }}+erased',
         landed_at = timestamp '{{ newest[1] }}',
         load_date = date '{{ newest[2] }}'

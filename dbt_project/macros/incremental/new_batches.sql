@@ -1,13 +1,14 @@
 {#- Which rows of `relation` may be new to the model that is being built: those of the batches that the model has no
     row of, among what landed since the day before its own latest load_date. Both sides have `batch_id` and `load_date`.
 
-    A batch is asked for by its name, not by a position or a time past the greatest one built, because both can lose
-    rows: a batch may land late with lower positions, and a clock may go backwards. What comes back is a range of
-    names, as literals (they sort by landing time, so an engine prunes files by them): usually just the new batch, and
-    otherwise more than the new ones, so a model must bear to see a row again.
+    A batch is asked for by its name, not by a position or a time past the greatest one built, because a batch may land
+    late with lower positions. No batch lands under a day that is older: the loaders' batch times never go back
+    (loaders/batches.py), and a stream's events arrive within a day. What comes back is a range of names, as literals (they
+    sort by landing time, so an engine prunes files by them): usually just the new batch, and otherwise more than the new
+    ones, so a model must bear to see a row again.
 
     Result: a condition as text; 'true' in a full refresh, 'false' when there is nothing new.
-    `--vars 'reload_from: 2026-01-31'` goes further back, for files that landed days late. #}
+    `--vars 'reload_from: 2026-01-31'` goes further back, for files that a person has put under an older day. #}
 {% macro new_batches(relation) %}
     {%- if not is_incremental() %}{{ return('true') }}{% endif %}
     {%- set since = "load_date >= date '" ~ landed_since(this) ~ "'" %}

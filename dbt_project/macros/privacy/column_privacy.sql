@@ -43,8 +43,7 @@
             "url": {"class": "link"},
             "payload": {"class": "document"},
             "allies": {"class": "name"},
-            "enemies": {"class": "name"},
-            "content": {"class": "free_text"}
+            "enemies": {"class": "name"}
         },
         "stg_aws__cost_and_usage": {
             "resource_id": {"class": "free_text"}

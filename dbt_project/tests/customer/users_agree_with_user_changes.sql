@@ -20,5 +20,5 @@ where
     changes.position > (users.epoch, users.commit_lsn, users.change_seq)
     or (users.op in ('d', 'e') and not users.is_deleted)
     or users.is_deleted <> (users.deleted_at is not null)
-    or (users.is_deleted and coalesce({% for column in user_attributes() %}cast(users.{{ column }} as varchar){{ ', ' if not loop.last }}{% endfor %}) is not null)
+    or (users.is_deleted and coalesce({% for column in user_attributes().keys() | list + ['unreadable_columns'] %}cast(users.{{ column }} as varchar){{ ', ' if not loop.last }}{% endfor %}) is not null)
 having count(*) > 0

@@ -3,7 +3,8 @@
 import json
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,23 @@ class Landing:
         with psycopg.connect(self.customer.admin_dsn, autocommit=True) as connection:
             cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def repeating(self, statement: str) -> Iterator[None]:
+        """Meanwhile the superuser runs the statement on the primary again and again."""
+        stop = threading.Event()
+
+        def repeat() -> None:
+            while not stop.wait(0.05):
+                self.admin(statement)
+
+        thread = threading.Thread(target=repeat)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     @property
     def state(self) -> dict:
@@ -148,6 +166,14 @@ def person(name: str, **columns: str) -> str:
     """An INSERT of a made-up person; further columns are SQL expressions."""
     values = {"nome": f"'{name}'", "email": f"'{name.lower()}@example.com'", "cpf": "'000.000.000-00'"} | columns
     return f"INSERT INTO public.usuarios ({', '.join(values)}) VALUES ({', '.join(values.values())})"
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Return once the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.loaders.users.conftest import Landing, person, writing
 @pytest.fixture(autouse=True)
 def closed_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """All lands on one day that is long over."""
-    monkeypatch.setattr(users, "_now", lambda: "2026-03-01T12:00:00+00:00")
+    monkeypatch.setattr(users, "_now", lambda: datetime(2026, 3, 1, 12, tzinfo=UTC))
 
 
 def test_landing_goes_on_while_files_are_compacted(landing: Landing) -> None:
@@ -75,6 +76,7 @@ def test_a_new_epoch_gets_a_new_number_after_compaction(landing: Landing) -> Non
     landing.land()
     compact(landing.settings)
     lake = Bookmark(users.open_lake(landing.settings.lake_uri)).lake
+    landing.admin("SELECT pg_drop_replication_slot(%s)", landing.state["slot"])  # which nobody would know of
     lake.delete(["state/customer.usuarios.json"])  # the names are all that says which epochs there were
     landing.land(resnapshot=True)
     assert sorted(path.name[:2] for path in landing.files()) == ["1-", "2-"]

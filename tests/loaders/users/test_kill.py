@@ -19,7 +19,7 @@ import pytest
 from loaders import users
 from loaders.lake import local
 from loaders.settings import Settings
-from loaders.users import events, pgoutput, publication, server, slots, snapshot
+from loaders.users import changes, events, history, pgoutput, publication, server, slots, snapshot, timeline
 from loaders.users.state import Bookmark
 from sandbox import customer_app
 from tests.loaders.users.conftest import Landing, person, writing
@@ -27,6 +27,9 @@ from tests.loaders.users.conftest import Landing, person, writing
 # A run is killed just before each call of one of these, which is just after what came before it.
 STEPS = [
     (users, "connect"),
+    (changes, "connect"),
+    (timeline, "identify"),
+    (history, "first_difference"),
     (slots, "find"),
     (slots, "drop"),
     (slots, "create"),
@@ -92,6 +95,8 @@ def witnessed(landing: Landing) -> Iterator[None]:
             change for change in seen if first <= change["commit_lsn"] < last
         ]
     assert landing.replayed() == landing.live()
+    begins = [event for event in landed if event["op"] == "t" and event["source"]["xid"] is None]
+    assert [event["epoch"] for event in begins if "gap_reason" not in event["source"]] == [1]
 
 
 def witness(landing: Landing) -> list[dict]:

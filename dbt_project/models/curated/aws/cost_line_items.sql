@@ -35,6 +35,7 @@ select
     project,
     usage_unit,
     usage_amount,
+    unreadable_columns,
     currency_code,
     unblended_cost,
     usage_date,

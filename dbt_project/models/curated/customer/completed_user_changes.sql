@@ -97,7 +97,12 @@ known as (
         case
             when not lives.is_leaving and strpos(coalesce(lives.unchanged_columns, ''), ',{{ column }},') = 0
                 then array[lives.{{ column }}]
-        end as {{ column }}{{ ',' if not loop.last }}
+        end as {{ column }},
+        -- What could not be read is as good as known: an older value must not come back in its place.
+        case
+            when not lives.is_leaving and strpos(coalesce(lives.unchanged_columns, ''), ',{{ column }},') = 0
+                then strpos(coalesce(lives.unreadable_columns, ''), ',{{ column }},') > 0
+        end as is_{{ column }}_unreadable{{ ',' if not loop.last }}
         {%- endfor %}
     from lives
     left join moves
@@ -114,6 +119,7 @@ filled as (
         unchanged_columns,
         {%- for column in attributes %}
         {{ last_known(column) }} over so_far as {{ column }},
+        {{ last_known('is_' ~ column ~ '_unreadable') }} over so_far as is_{{ column }}_unreadable,
         {%- endfor %}
         batch_id,
         max(landed_at) over so_far as landed_at,
@@ -138,6 +144,15 @@ select
     {%- for column in attributes %}
     {{ column }}[1] as {{ column }},
     {%- endfor %}
+    nullif(
+        concat(
+            ','
+            {%- for column in attributes %},
+            case when is_{{ column }}_unreadable then '{{ column }},' else '' end
+            {%- endfor %}
+        ),
+        ','
+    ) as unreadable_columns,
     batch_id,
     landed_at,
     load_date,

@@ -101,6 +101,7 @@ select
     changes.created_at,
     changes.updated_at,
     changes.unchanged_columns,
+    changes.unreadable_columns,
     changes.batch_id,
     changes.landed_at,
     changes.load_date

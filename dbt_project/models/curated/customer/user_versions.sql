@@ -1,5 +1,7 @@
 {{ config(materialized='view') }}
 
+{%- set columns = user_attributes().keys() | list + ['unreadable_columns'] %}
+
 with completed as (
     select * from {{ ref('completed_user_changes') }}
 ),
@@ -17,7 +19,7 @@ truncates as (
 versions as (
     select
         changes.user_id,
-        {%- for column in user_attributes() %}
+        {%- for column in columns %}
         case when completed.user_id is null then changes.{{ column }} else completed.{{ column }} end as {{ column }},
         {%- endfor %}
         changes.op,
@@ -57,7 +59,7 @@ ended as (
 
 select
     user_id,
-    {%- for column in user_attributes() %}
+    {%- for column in columns %}
     {{ column }},
     {%- endfor %}
     op,

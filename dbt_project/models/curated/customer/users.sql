@@ -1,6 +1,7 @@
 {{ config(materialized='incremental', unique_key='user_id', on_schema_change='fail') }}
 
 {%- set is_new = new_batches(ref('user_changes')) %}
+{%- set columns = user_attributes().keys() | list + ['unreadable_columns'] %}
 
 -- Large tables are read where they are needed: an engine may keep a CTE that is named twice whole, a year's rows of it.
 with truncates as (
@@ -70,7 +71,7 @@ winners as (
 last_changes as (
     select
         changes.user_id,
-        {%- for column in user_attributes() %}
+        {%- for column in columns %}
         case when completed.user_id is null then changes.{{ column }} else completed.{{ column }} end as {{ column }},
         {%- endfor %}
         changes.op,
@@ -99,7 +100,7 @@ last_changes as (
 
     select
         completed.user_id,
-        {%- for column in user_attributes() %}
+        {%- for column in columns %}
         completed.{{ column }},
         {%- endfor %}
         'u' as op,
@@ -150,7 +151,7 @@ resolved as (
 
 select
     user_id,
-    {%- for column in user_attributes() %}
+    {%- for column in columns %}
     case when not is_deleted then {{ column }} end as {{ column }},
     {%- endfor %}
     is_deleted,
@@ -170,7 +171,7 @@ union all
 -- a truncate touches users of whom no change landed
 select
     known.user_id,
-    {%- for column in user_attributes() %}
+    {%- for column in columns %}
     null as {{ column }},
     {%- endfor %}
     true as is_deleted,

@@ -9,13 +9,6 @@ with records as (
 
 ),
 
-unreadable as (
-
-    select * from {{ ref('stg_disney__rejected_characters') }}
-    where {{ crawled_after(watermark) }} and character_id is not null
-
-),
-
 {% if is_incremental() -%}
 known as (
 
@@ -59,6 +52,7 @@ versions as (
         name,
         image_url,
         source_url,
+        unreadable_columns,
         record_hash
     from records
     {%- if is_incremental() %}
@@ -71,6 +65,7 @@ versions as (
         name,
         image_url,
         source_url,
+        unreadable_columns,
         record_hash
     from known
     {%- endif %}
@@ -93,6 +88,7 @@ latest as (
         {{ value_at_max('name', 'batch_id') }} as name,
         {{ value_at_max('image_url', 'batch_id') }} as image_url,
         {{ value_at_max('source_url', 'batch_id') }} as source_url,
+        {{ value_at_max('unreadable_columns', 'batch_id') }} as unreadable_columns,
         min(first_seen_at) as first_seen_at,
         max(case when record_hash is distinct from previous_hash then version_at end) as changed_at,
         {{ value_at_max('record_hash', 'batch_id') }} as record_hash
@@ -103,7 +99,6 @@ latest as (
 
 seen as (
 
-    -- A record that came but could not be read is not an absence.
     select
         character_id,
         max(batch_id) as batch_id
@@ -112,11 +107,6 @@ seen as (
             character_id,
             batch_id
         from records
-        union all
-        select
-            character_id,
-            batch_id
-        from unreadable
         {%- if is_incremental() %}
         union all
         select
@@ -135,6 +125,7 @@ select
     latest.name,
     latest.image_url,
     latest.source_url,
+    latest.unreadable_columns,
     latest.first_seen_at,
     latest.changed_at,
     crawls.next_crawled_at as removed_at,

@@ -32,8 +32,8 @@ select
     ---------- pseudonyms
     {{ pseudonym('cast(users.user_id as varchar(20))') }} as user_key,
     {{ pseudonym(normalise_email('users.email')) }} as email_pseudonym,
-    {{ pseudonym(normalise_digits('users.cpf')) }} as cpf_pseudonym,
-    {{ pseudonym(normalise_digits('users.phone')) }} as phone_pseudonym,
+    {{ pseudonym(normalise_tax_number('users.cpf')) }} as cpf_pseudonym,
+    {{ pseudonym(normalise_phone('users.phone')) }} as phone_pseudonym,
 
     ---------- readable masks
     {{ mask_initials('users.full_name') }} as masked_name,

@@ -18,6 +18,7 @@ select
     usage_unit,
     currency_code,
     project,
+    unreadable_columns,
 
     ---------- numerics
     usage_amount,

@@ -31,6 +31,7 @@ select
     created_at,
     updated_at,
     unchanged_columns,
+    unreadable_columns,
     batch_id,
     landed_at,
     load_date
@@ -60,6 +61,7 @@ select
     null as created_at,
     null as updated_at,
     null as unchanged_columns,
+    null as unreadable_columns,
     batch_id,
     landed_at,
     load_date

@@ -15,6 +15,7 @@ select
     source_url,
     url,
     record_hash,
+    unreadable_columns,
 
     ---------- numerics
     position,

@@ -22,6 +22,7 @@ renamed as (
         nullif({{ trim_whitespace(map_value('resource_tags', 'user_project')) }}, '') as project,
 
         ---------- numerics
+        line_item_usage_amount,
         try_cast(line_item_usage_amount as decimal(28, 10)) as usage_amount,
         try_cast(line_item_unblended_cost as decimal(28, 10)) as unblended_cost,
 
@@ -33,7 +34,22 @@ renamed as (
 )
 
 select
-    *,
+    line_item_id,
+    account_id,
+    resource_id,
+    service,
+    usage_type,
+    operation,
+    line_item_type,
+    usage_unit,
+    currency_code,
+    project,
+    usage_amount,
+    unblended_cost,
+    billing_month,
+    usage_started_at,
+    case when usage_amount is null and line_item_usage_amount is not null then ',usage_amount,' end as unreadable_columns,
+    -- A cost that cannot be added, or not to a day and a currency, has no place among the others.
     case
         when usage_started_at is null then 'no day'
         when currency_code is null then 'no currency'
