@@ -30,7 +30,7 @@ PEOPLE, CHARACTERS = 120, 60
 LAYERS = ("staging", "curated", "refined")
 WIDTH = 64  # keys in a bucket of `verify`
 # As the DAGs call dbt (dags/lakehouse_dbt.py).
-AS_THE_DAG = ("--indirect-selection", "buildable", "--exclude-resource-type", "unit_test")
+AS_THE_DAG = ("--exclude-resource-type", "unit_test")
 
 
 class World:
