@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 CHECKS := .checks/checkov/.ready .checks/ministack/.ready
-DOCS_PORT := 8080
+DOCS_PORT ?= 8080
 
 .DEFAULT_GOAL := help
 
@@ -18,7 +18,7 @@ demo: $(READY)  ## Run the whole product once: land, build, test, summarise (aga
 
 .PHONY: test
 test: $(READY) $(CHECKS)  ## Run every test
-	@tests/install_chromium
+	@sh tests/install_chromium
 	@# Three workers on two cores, because one mostly waits for Airflow. tests/conftest.py sets the order.
 	$(PYTHON) -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
@@ -31,11 +31,10 @@ bench: $(READY)  ## Measure speed and memory beside named alternatives
 	$(PYTHON) -m benchmarks
 
 .PHONY: docs
-docs: $(READY)  ## Serve the dbt docs site on 127.0.0.1:8080 (DOCS_PORT=…: on another port)
-	@mkdir -p lake  # for DuckDB's file, also before anything has landed
+docs: $(READY)  ## Serve the dbt docs site on 127.0.0.1:8080 (DOCS_PORT=…: on another port; a free one where it is taken)
 	$(VENV)/bin/dbt docs generate
 	@$(PYTHON) -m privacy site
-	$(VENV)/bin/dbt docs serve --host 127.0.0.1 --port $(DOCS_PORT) --no-browser
+	@$(PYTHON) -m sandbox docs --port $(DOCS_PORT)
 
 .PHONY: privacy
 privacy: $(READY)  ## Say where personal data goes, whether any reaches refined unmasked, and how small groups are
@@ -67,12 +66,12 @@ mwaa: $(READY)  ## Put together what an MWAA environment is given: build/mwaa/
 
 .PHONY: drawing
 drawing: $(READY)  ## Render the drawing of the platform, infra/drawing/architecture.html, to docs/images
-	@tests/install_chromium
+	@sh tests/install_chromium
 	@$(PYTHON) -m infra.drawing
 
 .PHONY: infra-check
 infra-check: $(READY) $(CHECKS)  ## Check the templates of infra/ and the drawing, and count what was checked
-	@tests/install_chromium
+	@sh tests/install_chromium
 	$(PYTHON) -m pytest -q tests/infra
 
 .PHONY: cost
@@ -99,7 +98,7 @@ $(READY): requirements.lock Makefile
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check uv
 	$(VENV)/bin/uv pip sync --quiet --python $(PYTHON) --require-hashes requirements.lock
-	@printf '%s\nimport loaders.environment\n' '$(CURDIR)' > $$($(PYTHON) -c 'import site; print(site.getsitepackages()[0])')/lakehouse.pth
+	@$(PYTHON) -c 'from loaders import environment; environment.install()'
 	@touch $@
 
 # What checks templates lives apart: checkov and ministack each hold boto3 to a version that the project does not have.

@@ -1,5 +1,8 @@
 """`python -m benchmarks`: measure, print the figures beside their alternatives and targets, and write them down."""
 
+if __name__ == "__main__":  # before what takes time to import
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
 import argparse
 import logging
 import sys
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import airflow, cycle, disney, engines, erasure, report, source, users
+from benchmarks import airflow, cycle, disney, engines, erasure, report, source, users, verify
 from benchmarks.world import ROOT
 
 BENCHMARKS = {
@@ -17,6 +20,7 @@ BENCHMARKS = {
     "disney": disney.run,
     "cycle": cycle.run,
     "erasure": erasure.run,
+    "verify": verify.run,
     "airflow": airflow.run,
     "engines": engines.run,
 }

@@ -28,6 +28,8 @@ def main() -> None:
     command = commands.add_parser("erase", help="a copy of all user changes in which one person has no values")
     command.add_argument("user_id")
     command.set_defaults(run=lambda options: erase(options.user_id))
+    command = commands.add_parser("compare", help="the whole customer table against curated.users, in DuckDB")
+    command.set_defaults(run=lambda options: compare())
     options = parser.parse_args()
     print(json.dumps(options.run(options)))
 
@@ -115,5 +117,34 @@ def erase(user_id: str) -> dict[str, Any]:
     return {"files": len(files), "seconds": time.monotonic() - started}
 
 
+def compare() -> dict[str, Any]:
+    """Copy the table out of the replica as CSV and look for rows that only one side has; no LSN is kept."""
+    import duckdb
+    import psycopg
+
+    started = time.monotonic()
+    source = "id, nome, email, cpf, telefone, data_nascimento, cep, cidade, uf, renda_mensal, status, observacoes, "
+    source += "criado_em at time zone 'UTC', atualizado_em at time zone 'UTC'"
+    ours = "user_id, full_name, email, cpf, phone, birth_date, postal_code, city, state_code, monthly_income, status, "
+    ours += "notes, created_at, updated_at"
+    with psycopg.connect(os.environ["CUSTOMER_SNAPSHOT_DSN"]) as connection, Path("copy.csv").open("wb") as file:
+        copying = connection.cursor().copy(
+            f"COPY (SELECT {source} FROM public.usuarios) TO STDOUT (FORMAT csv, FORCE_QUOTE *)"
+        )
+        with copying as rows:
+            for block in rows:
+                file.write(block)
+    with duckdb.connect(f"{os.environ['LAKE_URI']}/warehouse.duckdb", read_only=True) as connection:
+        connection.execute(f"create temp table lake as select {ours} from curated.users where not is_deleted")
+        connection.execute("create temp table source as from lake limit 0")
+        connection.execute("copy source from 'copy.csv' (format csv, header false, allow_quoted_nulls false)")
+        difference = "select count(*) from (from {} except all from {})"
+        sides = (("lake", "source"), ("source", "lake"))
+        counts = [connection.execute(difference.format(*side)).fetchone()[0] for side in sides]
+    return {"is_equal": counts == [0, 0], "seconds": time.monotonic() - started}
+
+
 if __name__ == "__main__":
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
     main()

@@ -305,4 +305,6 @@ PARTS = {"landing": landing, "tables": tables, "statements": statements}
 
 
 if __name__ == "__main__":
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
     main()

@@ -7,16 +7,17 @@ turns the run red. A run that cannot end in time is cut before the next one. Wha
 heals: loaders and models go on where they last succeeded.
 """
 
-import os
 from datetime import timedelta
 
 from airflow.sdk import DAG
 from lakehouse_dbt import build_group, share_tests
 from lakehouse_tasks import alert_of_failed_run, alert_of_failed_task, land, verdict
 
+from loaders import settings
+
 # Where a stream brings the changes of users, the loader must not bring them too.
-SOURCES = ("disney", "users") if (os.environ.get("CHANGE_FEED_NAME") or "loader") == "loader" else ("disney",)
-LAKE_TARGET, WAREHOUSE_TARGET = (os.environ.get(name) or "local" for name in ("LAKE_TARGET", "WAREHOUSE_TARGET"))
+SOURCES = ("disney", "users") if settings.lands_users() else ("disney",)
+LAKE_TARGET, WAREHOUSE_TARGET = settings.targets()
 
 with DAG(
     "lakehouse",

@@ -1,12 +1,11 @@
-"""Every night: compact and retain raw, build all with all tests, look after the tables, publish the docs site.
+"""Every night: compact and retain raw, build all with all tests, verify, maintain the tables, publish the docs site.
 
-All is also what the platform costs, which the five-minute runs leave out.
+The build includes what the platform costs, which the five-minute runs leave out.
 
 With the parameter `full_refresh` all models are built anew from raw; the five-minute runs wait meanwhile. With `forget`
 tables forget their snapshots too, so that people who were erased are in no file of theirs (docs/privacy.md).
 """
 
-import os
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param, chain
@@ -25,9 +24,12 @@ from lakehouse_tasks import (
     maintain_raw,
     publish_docs,
     verdict,
+    verify_lake,
 )
 
-TARGETS = {layer: os.environ.get(f"{layer.upper()}_TARGET") or "local" for layer in ("lake", "warehouse")}
+from loaders import settings
+
+TARGETS = dict(zip(("lake", "warehouse"), settings.targets(), strict=True))
 
 with DAG(
     "lakehouse_daily",
@@ -58,7 +60,6 @@ with DAG(
             task_id=f"build_{selector}",
             profile_config=profile(target),
             selector=selector,
-            indirect_selection="buildable",
             full_refresh="{{ params.full_refresh }}",
             vars={"daily": True},  # with the tests that read whole tables
             callback=alerts_of_build,
@@ -81,6 +82,9 @@ with DAG(
         **DBT,
     )
 
-    steps = [maintain_raw("compact", pool=POOL), maintain_raw("retain", pool=POOL), freshness, *builds, tables, docs]
+    raw = [maintain_raw("compact", pool=POOL), maintain_raw("retain", pool=POOL)]
+    # Changes that a stream brings have no bookmark to compare at.
+    verification = [verify_lake(pool=POOL)] if settings.lands_users() else []
+    steps = [*raw, freshness, *builds, *verification, tables, docs]
     chain(*steps)
     steps >> verdict("lakehouse_daily")

@@ -44,6 +44,22 @@ def maintain_raw(command: str, *, pool: str) -> XComArg:
     return run()
 
 
+def verify_lake(*, pool: str) -> XComArg:
+    """Compare curated.users with the customer table: red, and an alert, where they differ."""
+
+    @task(task_id="verify", retries=1, retry_delay=timedelta(minutes=1), pool=pool)
+    def run() -> dict[str, Any]:
+        from loaders import alerts, watch
+
+        settings, found = _call("loaders.verify", "verify")
+        alerts.notify(settings, *watch.alerts_of_verification(found))
+        if not found.is_equal:
+            raise AirflowFailException("the lake differs from the source: `python -m loaders verify` says how")
+        return asdict(found)
+
+    return run()
+
+
 @task(trigger_rule="all_success")
 def verdict(dag_id: str) -> None:
     """Write down that all of a run succeeded: the leaf that decides what a run's colour is."""

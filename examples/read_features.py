@@ -11,8 +11,11 @@ of all alone.
 import argparse
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 QUERY = "select user_key, age_band, income_band, status from refined.user_features"
@@ -42,13 +45,17 @@ def connect(warehouse: bool) -> Any:
         # Else its first SELECT would begin a transaction, and dbt could not replace the table until that ends.
         connection.autocommit = True
         return connection
-    import duckdb
+    from loaders import duckdb_file, settings
+    from loaders.errors import LoaderError
 
-    path = os.environ.get("DUCKDB_PATH") or f"{os.environ.get('LAKE_URI') or './lake'}/warehouse.duckdb"
     try:
-        return duckdb.connect(path, read_only=True)
-    except duckdb.IOException as error:
-        raise SystemExit(f"{error}\nIs there a lake (`make demo` makes one), and is no build under way?") from None
+        path = settings.from_environment().duckdb_path
+        if not path or not Path(path).is_file():
+            raise SystemExit(f"there is no lake at {path}: `make demo` makes one")
+        return duckdb_file.connect(path, read_only=True)
+    except LoaderError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
 
 
 def read(connection: Any) -> list[User]:
@@ -100,4 +107,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    with suppress(ImportError):  # a notebook has no loaders
+        import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
     main()

@@ -333,4 +333,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
     main()

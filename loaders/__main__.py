@@ -4,6 +4,9 @@ Exit code 0: done, also when there was nothing to do. 1: the source or the lake 
 2: wrong settings or a state that needs a person. The last line on stdout says in JSON what was done; logs go to stderr.
 """
 
+if __name__ == "__main__":  # before what takes time to import
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
 import argparse
 import json
 import logging
@@ -14,10 +17,11 @@ from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from loaders import alerts, compaction, disney, erasure, key, metrics, retention, settings, success, users
+from loaders import alerts, compaction, disney, erasure, key, metrics, retention, settings, success, users, verify
 from loaders.erasure import Erasure
 from loaders.errors import LoaderError
 from loaders.raw import Landed
+from loaders.verify import Verified
 
 log = logging.getLogger("loaders")
 
@@ -71,6 +75,14 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("retain", help="remove what is older than RAW_RETENTION_DAYS and no longer needed")
     command.set_defaults(run=lambda options, config: retention.retain(config))
 
+    command = commands.add_parser(
+        "verify",
+        help="compare curated.users with the customer table: exit code 0 if they are equal, 2 if they differ, "
+        "1 if they could not be compared",
+    )
+    command.add_argument("--keys", action="store_true", help="name the ids of the rows that differ")
+    command.set_defaults(run=lambda options, config: verify.verify(config, keys=options.keys))
+
     command = commands.add_parser("watch", help="alert, and exit with 1, when the schedule has not succeeded lately")
     command.add_argument("--dag", default="lakehouse", help="which one (%(default)s)")
     command.add_argument("--minutes", type=float, default=10, help="how long it may go without (%(default)s)")
@@ -100,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if config.metrics == "emf" and isinstance(done, Landed):
         print(metrics.emf(done, seconds, datetime.now(UTC)))
     print(json.dumps(asdict(done) | {"seconds": seconds}))
-    return done.exit_code if isinstance(done, Erasure) else 0
+    return done.exit_code if isinstance(done, Erasure | Verified) else 0
 
 
 if __name__ == "__main__":

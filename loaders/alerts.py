@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from loaders import http_environment
 from loaders.errors import OperatorError, TransientError
 from loaders.settings import Settings
 
@@ -34,6 +35,8 @@ KINDS = {
     "test_failed": logging.ERROR,
     "source_stale": logging.ERROR,
     "slot_lag": logging.ERROR,
+    "changes_missing": logging.ERROR,
+    "lake_differs": logging.ERROR,
     "rows_rejected": logging.WARNING,
     "values_unreadable": logging.WARNING,
     "source_drifted": logging.WARNING,
@@ -44,6 +47,8 @@ FACTS = frozenset(
     (
         "dag_id", "task_id", "run_id", "try_number", "error", "last_success", "limit_minutes",
         "status", "failures", "max_loaded_at", "age_seconds", "slot_lag_bytes", "limit_bytes",
+        "epoch", "from_lsn", "to_lsn", "from_time", "to_time",
+        "missing", "extra", "different", "repeated", "columns",
     )
 )  # fmt: skip
 VALUE = re.compile(r"[\w.:+/-]{1,300}", re.ASCII)  # no blank, no @: neither a sentence nor an address
@@ -116,7 +121,7 @@ def notify(settings: Settings, *alerts: Alert) -> bool:
                 continue
             except Exception as error:  # whatever it is: an alert must not fail the work that it tells of
                 arrived = False
-                log.error("no alert reaches %s (%s): check ALERT_TARGET", name, _reason(error))
+                log.error("no alert reaches %s (%s): check ALERT_TARGET", name, _cause(settings, error))
         log.log(alert.level, "alert: %s", alert.text)
     return arrived
 
@@ -131,6 +136,7 @@ class Trial:
 def trial(settings: Settings) -> Trial:
     """Send an alert that means nothing. Raises TransientError when it does not arrive, OperatorError as `notify`."""
     name, _ = find_target(settings)
+    _check_environment(settings)
     if not notify(settings, Alert("trial", "alert_test")):
         raise TransientError(f"the alert did not reach {name}: the line above says why")
     return Trial(name)
@@ -226,6 +232,23 @@ def _unlogged() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(nothing)
+
+
+def _check_environment(settings: Settings) -> None:
+    """Raise OperatorError where the environment's proxy or certificates are wrong for the target."""
+    target = settings.alert_target or "log"
+    if TOPIC.fullmatch(target):
+        http_environment.check_aws("sns")
+    elif target != "log":
+        http_environment.check(target)
+
+
+def _cause(settings: Settings, error: Exception) -> str:
+    try:
+        _check_environment(settings)
+    except OperatorError as wrong:
+        return str(wrong)
+    return _reason(error)
 
 
 def _reason(error: Exception) -> str:

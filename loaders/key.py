@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from loaders import http_environment
 from loaders.errors import OperatorError, TransientError
 from loaders.lake import Lake, open_lake
 from loaders.raw import Landed
@@ -123,6 +124,7 @@ def _secret(secret_id: str) -> str:
     import boto3  # here, since it would cost every start 0.4 s
     from botocore.exceptions import BotoCoreError, ClientError
 
+    http_environment.check_aws("secretsmanager")
     client: Any = boto3.client("secretsmanager")
     try:
         return client.get_secret_value(SecretId=secret_id)["SecretString"].strip()

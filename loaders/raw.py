@@ -4,9 +4,9 @@ Everything in raw is text as the source sent it, beside what the loader knows of
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -120,6 +120,9 @@ class Landed:
 
     `slot_lag_bytes` is the WAL that the server kept for the slot when the run came, before anything was landed: the
     peak, which is what max_slot_wal_keep_size bounds. None where there is no slot and for a snapshot, which begins one.
+
+    A run that also finishes what a killed one had begun lands two files: rows and bytes are those of both, the range
+    covers both, and the batch is the later one. `gap` says which changes are missing (loaders.users.gaps).
     """
 
     table: str
@@ -128,6 +131,15 @@ class Landed:
     bytes: int = 0
     range: str | None = None
     slot_lag_bytes: int | None = None
+    gap: dict[str, Any] | None = None
+
+    def followed_by(self, later: Self) -> Self:
+        """Both as one: what a run has landed in two files, ranges that follow each other."""
+        if later.batch_id is None or self.batch_id is None:
+            return self if later.batch_id is None else later
+        first, last = str(self.range).partition("-")[0], str(later.range).rpartition("-")[2]
+        total = {"rows": self.rows + later.rows, "bytes": self.bytes + later.bytes}
+        return replace(later, **total, range=f"{first}-{last}")
 
 
 def ensure_tables(lake: Lake) -> None:

@@ -5,11 +5,12 @@ On Athena and Redshift the loader has no connection: dbt asks them (`dbt run-ope
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from loaders import key
+from loaders import duckdb_file, key
 from loaders.errors import TransientError
 from loaders.lake import open_lake
 from loaders.settings import Settings
@@ -19,8 +20,8 @@ WITHOUT_VALUES = ("d", "e")  # the ops of changes that hold none: deleted, erase
 
 def file_of(settings: Settings) -> Path | None:
     """The DuckDB file, None where there is none."""
-    text = settings.duckdb_path or f"{settings.lake_uri}/warehouse.duckdb"
-    return Path(text) if "://" not in text and Path(text).is_file() else None
+    path = Path(settings.duckdb_path) if settings.duckdb_path else None
+    return path if path and path.is_file() else None
 
 
 def search(settings: Settings, user_ids: Sequence[str]) -> list[tuple[str, int | None, str]]:
@@ -31,13 +32,11 @@ def search(settings: Settings, user_ids: Sequence[str]) -> list[tuple[str, int |
     path = file_of(settings)
     if path is None:
         return []
-    try:
-        import duckdb  # here, since only dbt's environment has it
-    except ImportError:
+    if find_spec("duckdb") is None:
         return [(str(path.name), None, "DuckDB is not installed here: run it in dbt's environment")]
     found = []
     try:
-        with duckdb.connect(str(path), read_only=True) as connection:
+        with duckdb_file.connect(path, read_only=True) as connection:
             columns = connection.execute(
                 """
                 select schema_name, table_name, list(column_name) from duckdb_columns()
@@ -62,8 +61,8 @@ def search(settings: Settings, user_ids: Sequence[str]) -> list[tuple[str, int |
                 query = f'select count(*) from "{schema}"."{table}" where {condition}'  # noqa: S608 names from the catalogue
                 (rows,) = connection.execute(query, {"people": people}).fetchone()
                 found.append((f"{schema}.{table}", rows, "the next `dbt build` forgets them"))
-    except duckdb.IOException:
-        return [(path.name, None, "in use: run again when dbt has ended")]
+    except TransientError as error:
+        return [(path.name, None, str(error))]
     return found
 
 
@@ -72,23 +71,21 @@ def rewrite(settings: Settings) -> None:
 
     Raises TransientError when another process has it open.
     """
-    import duckdb
-
     path = file_of(settings)
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
     try:
-        with duckdb.connect(str(path)) as connection:
+        with duckdb_file.connect(path) as connection:
             connection.execute("checkpoint")
             (name,) = connection.execute("select current_database()").fetchone()
-            connection.execute(f"attach '{fresh}' as fresh")
+            connection.execute("attach '{}' as fresh".format(str(fresh).replace("'", "''")))
             connection.execute(f'copy from database "{name}" to fresh')
             connection.execute("detach fresh")
             with fresh.open("rb") as written:
                 os.fsync(written.fileno())
             fresh.replace(path)  # while the former file is open, so that nobody else has it
-    except duckdb.IOException as error:
-        raise TransientError(f"{path} is in use, raw is clean all the same: run again when dbt has ended") from error
+    except TransientError as error:
+        raise TransientError(f"raw is clean, but the tables are not written anew: {error}") from None
     finally:
         fresh.unlink(missing_ok=True)
 

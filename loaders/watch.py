@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from loaders import duckdb_file
 from loaders.alerts import Alert
 from loaders.raw import Landed
+from loaders.verify import Verified
 
 TESTS = ("test", "unit_test")  # what else dbt runs (models, seeds, snapshots) makes tables
 YEAR_ONE = "0001-01-01"  # what dbt says of a source without any row among those it looked at
@@ -14,18 +16,38 @@ YEAR_ONE = "0001-01-01"  # what dbt says of a source without any row among those
 def alerts_of_failure(
     dag_id: str, task_id: str, run_id: str, try_number: int, error: BaseException | str | None
 ) -> list[Alert]:
-    """A task failed: which one, and of the exception its class alone; Airflow may give its text instead, or nothing."""
+    """A task failed: which one, and of the exception its class alone, for its text may quote rows.
+
+    A DuckDB file that another process had open is the exception: then the alert names that process. Airflow may give a
+    text instead of an exception, or nothing.
+    """
     facts = {"dag_id": dag_id, "task_id": task_id, "run_id": run_id, "try_number": try_number}
-    if isinstance(error, BaseException):
+    if in_use := duckdb_file.IN_USE.search(str(error)):
+        facts["error"] = f"DuckDB_file_in_use_by_process_{in_use[1]}"
+    elif isinstance(error, BaseException):
         facts["error"] = type(error).__name__
     return [Alert("task_failed", f"{dag_id}.{task_id}", facts)]
 
 
 def alerts_of_landing(landed: Landed, limit_bytes: int) -> list[Alert]:
-    """The slot held more WAL than `limit_bytes` (ALERT_SLOT_LAG_BYTES) when the run came."""
-    if landed.slot_lag_bytes is None or landed.slot_lag_bytes <= limit_bytes:
+    """The slot held more WAL than `limit_bytes` (ALERT_SLOT_LAG_BYTES) when the run came; changes are missing."""
+    alerts = []
+    if landed.slot_lag_bytes is not None and landed.slot_lag_bytes > limit_bytes:
+        facts = {"slot_lag_bytes": landed.slot_lag_bytes, "limit_bytes": limit_bytes}
+        alerts.append(Alert("slot_lag", landed.table, facts))
+    if landed.gap:
+        names = ("epoch", "from_lsn", "to_lsn", "from_time", "to_time")
+        facts = {name: landed.gap[name] for name in names if landed.gap[name] is not None}
+        alerts.append(Alert("changes_missing", landed.table, facts))
+    return alerts
+
+
+def alerts_of_verification(verified: Verified) -> list[Alert]:
+    """The lake differs from the source: in how many rows, and in which columns."""
+    if verified.is_equal:
         return []
-    return [Alert("slot_lag", landed.table, {"slot_lag_bytes": landed.slot_lag_bytes, "limit_bytes": limit_bytes})]
+    counts = {name: getattr(verified, name) for name in ("missing", "extra", "different", "repeated")}
+    return [Alert("lake_differs", "curated.users", counts | {"columns": "/".join(verified.columns) or "none"})]
 
 
 def alerts_of_lateness(dag_id: str, last_success: datetime | None, now: datetime, minutes: float = 10) -> list[Alert]:

@@ -1,13 +1,16 @@
 """The command line: `python -m privacy [write|site]`; without a command the map, the verdict and the figures."""
 
+if __name__ == "__main__":  # before what takes time to import
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
 import argparse
 import sys
 from pathlib import Path
 
-import duckdb
 from rich.console import Console
 from rich.table import Table
 
+from loaders.errors import LoaderError
 from privacy import site
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +40,9 @@ def main() -> int:
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
+    except LoaderError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
 
 
 def write() -> int:
@@ -73,11 +79,7 @@ def report() -> int:
     if path is None:
         console.print("k-anonymity: no lake yet: make demo")
     else:
-        try:
-            measured = groups.measure(read.manifest, path)
-        except duckdb.IOException:
-            console.print(f"k-anonymity: {path} cannot be opened, which is so while something writes to it: try again")
-            return 1
+        measured = groups.measure(read.manifest, path)
         figures = Table("table", "quasi-identifiers", "groups", "rule", "least", "wanted", title="k-anonymity")
         for found in measured:
             columns = ", ".join(found.columns)

@@ -46,12 +46,12 @@ class Graph:
     patterns: Patterns
     manifest: dict[str, Any]
     tables: dict[tuple[str, str], str] = field(default_factory=dict)  # (schema, table) -> id
-    functions: dict[exp.Expr, str] = field(default_factory=dict)  # how a source's files are read -> id
+    files: dict[exp.Expr, str] = field(default_factory=dict)  # how a source's files are read -> id
 
-    def find(self, table: exp.Table) -> str | None:
+    def find(self, table: exp.Table | exp.Subquery) -> str | None:
         if isinstance(table.this, exp.Identifier):
             return self.tables.get((table.db.lower(), table.name.lower()))
-        return self.functions.get(table.this)
+        return self.files.get(table.this)
 
 
 def load(project: Path = ROOT / "dbt_project", target: Path | None = None) -> Graph:
@@ -63,7 +63,7 @@ def load(project: Path = ROOT / "dbt_project", target: Path | None = None) -> Gr
     with TemporaryDirectory() as empty, _settings(empty):
         manifest = _compiled(project, target)
         sources = list(manifest["sources"].values())
-        expansions, functions = _expansions(project, target, manifest, sources)
+        expansions, files = _expansions(project, target, manifest, sources)
         _make_tables(Path(empty, "warehouse.duckdb"), manifest)
         going_on = _compiled(project, target)
     relations = {}
@@ -71,7 +71,7 @@ def load(project: Path = ROOT / "dbt_project", target: Path | None = None) -> Gr
         if node["resource_type"] in ("model", "seed", "snapshot", "source") and _materialized(node) != "ephemeral":
             relations[id_] = _relation(project, node, going_on["nodes"].get(id_, {}))
     tables = {(_schema(node), _table(node)): id_ for id_, node in _nodes(manifest).items() if id_ in relations}
-    return Graph(relations, Patterns(expansions), manifest, tables, functions)
+    return Graph(relations, Patterns(expansions), manifest, tables, files)
 
 
 def _nodes(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -139,6 +139,8 @@ def _dbt(project: Path, target: Path, *arguments: str) -> Any:
     folders = ["--project-dir", str(project), "--profiles-dir", str(ROOT), "--target-path", str(target)]
     options = [*folders, "--log-path", str(target), "--target", "local", "--quiet", "--log-level", "none"]
     done = dbtRunner().invoke([*arguments, *options])
+    if isinstance(done.exception, KeyboardInterrupt):
+        raise done.exception
     DuckDBConnectionManager.close_all_connections()
     if not done.success:
         messages = [f"{result.node.name}: {result.message}" for result in getattr(done.result, "results", None) or []]
@@ -167,12 +169,12 @@ def _expansions(
     sql = _dbt(project, target, "compile", "--inline", inline).results[0].node.compiled_code
     projections = sqlglot.parse_one(sql, dialect=DIALECT).expressions
     expansions = {projection.alias: projection.this for projection in projections[: len(calls)]}
-    functions = {}
+    files = {}
     for node, projection in zip(sources, projections[len(calls) :], strict=True):
-        table = projection.find(exp.Table)
-        if not isinstance(table.this, exp.Identifier):
-            functions[table.this] = node["unique_id"]
-    return expansions, functions
+        read = projection.this.args["from_"].this
+        if not isinstance(read.this, exp.Identifier):
+            files[read.this] = node["unique_id"]
+    return expansions, files
 
 
 def _make_tables(path: Path, manifest: dict[str, Any]) -> None:

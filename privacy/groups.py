@@ -1,12 +1,13 @@
 """The figures behind k-anonymity and l-diversity in the built lake, for the columns that the graph's tests name."""
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
+
+from loaders import duckdb_file, settings, warehouse
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,14 @@ class Groups:
 
 
 def database() -> Path | None:
-    """The built lake's DuckDB file, as profiles.yml names it; none where nothing was built."""
-    path = Path(os.environ.get("DUCKDB_PATH") or f"{os.environ.get('LAKE_URI') or './lake'}/warehouse.duckdb")
-    return path if path.is_file() else None
+    """The built lake's DuckDB file; None where nothing was built. Raises OperatorError for wrong settings."""
+    return warehouse.file_of(settings.from_environment())
 
 
 def measure(manifest: dict[str, Any], path: Path) -> list[Groups]:
     """What each test k_anonymous or l_diverse of the manifest looks at; tables that are not built are left out."""
     found = []
-    with duckdb.connect(str(path), read_only=True) as connection:
+    with duckdb_file.connect(path, read_only=True) as connection:
         for node in manifest["nodes"].values():
             test = node.get("test_metadata") or {}
             if test.get("name") not in ("k_anonymous", "l_diverse"):

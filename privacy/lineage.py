@@ -85,9 +85,10 @@ def _union(several: Iterable[Traces]) -> Traces:
 
 @dataclass
 class Reader:
-    """Reads queries over known relations. `relation` finds a table's name (or table function) and its columns."""
+    """Reads queries over known relations. `relation` finds the name and columns of what a query reads: a table by its
+    name, or a source by the table function or subquery that reads its files."""
 
-    relation: Callable[[exp.Table], tuple[str, Columns] | None]
+    relation: Callable[[exp.Table | exp.Subquery], tuple[str, Columns] | None]
     patterns: Patterns
     key_relation: str = ""  # the only table whose key makes a pseudonym
 
@@ -113,23 +114,30 @@ class Reader:
         """The tree with each table that is no CTE under the relation's own name, and those relations."""
         tree = tree.copy()
         relations: dict[str, Columns] = {}
+        for subquery in list(tree.find_all(exp.Subquery)):  # some sources' files are read by one
+            if found := self.relation(subquery):
+                relations[found[0]] = found[1]
+                _replace(subquery, found[0])
         for table in list(tree.find_all(exp.Table)):
-            if not table.db and isinstance(table.this, exp.Identifier) and _is_cte(table):
+            if not table.db and isinstance(table.this, exp.Identifier) and (_is_cte(table) or table.name in relations):
                 continue
             found = self.relation(table)
             if found is None:
                 if isinstance(table.this, GENERATORS):
                     continue
                 raise UnreadableError(f"it reads {table.sql(DIALECT)}, which is no model, seed or source")
-            name, columns = found
-            relations[name] = columns
-            if table.args.get("pivots") or table.args.get("sample"):
-                raise UnreadableError(f"what becomes of a column is not told by {table.sql(DIALECT)}")
-            alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.alias_or_name or "_source"))
-            table.replace(
-                exp.Table(this=exp.to_identifier(name, quoted=True), alias=alias.copy(), joins=table.args.get("joins"))
-            )
+            relations[found[0]] = found[1]
+            _replace(table, found[0])
         return tree, relations
+
+
+def _replace(read: exp.Table | exp.Subquery, name: str) -> None:
+    """Put the relation called `name` where the query reads it, under the alias that it has there."""
+    if read.args.get("pivots") or read.args.get("sample"):
+        raise UnreadableError(f"what becomes of a column is not told by {read.sql(DIALECT)}")
+    alias = read.args.get("alias") or exp.TableAlias(this=exp.to_identifier(read.alias_or_name or "_source"))
+    named = exp.Table(this=exp.to_identifier(name, quoted=True), alias=alias.copy(), joins=read.args.get("joins"))
+    read.replace(named)
 
 
 def _is_cte(table: exp.Table) -> bool:

@@ -56,7 +56,7 @@ class _Judge:
                 self.findings.append(Finding(node["name"], "it stores the rows that fail, in the clear"))
         return Verdict(self.columns, sorted(set(self.findings), key=lambda f: (f.where, f.reason)), self.declared)
 
-    def _relation(self, table: exp.Table) -> tuple[str, Columns] | None:
+    def _relation(self, table: exp.Table | exp.Subquery) -> tuple[str, Columns] | None:
         id_ = self.graph.find(table)
         if id_ is None:
             return None

@@ -4,10 +4,11 @@ The loaders, the DAGs and dbt never import this package: they meet it only throu
 delivers to the lake.
 """
 
-import os
 from pathlib import Path
+
+from loaders import settings
 
 
 def home() -> Path:
-    """The folder that holds everything the sandbox writes (SANDBOX_HOME, by default ./.sandbox), absolute."""
-    return Path(os.environ.get("SANDBOX_HOME") or ".sandbox").resolve()
+    """The folder that holds everything the sandbox writes (SANDBOX_HOME, by default .sandbox in the project's root)."""
+    return Path(settings.place("SANDBOX_HOME"))

@@ -8,13 +8,14 @@ Amounts are made up and the same in each delivery; the account is AWS's own exam
 """
 
 import argparse
-import os
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from loaders import settings
 
 EXPORT = "cost_and_usage"
 ACCOUNT, REGION = "123456789012", "sa-east-1"
@@ -167,6 +168,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.set_defaults(run=run)
 
 
+def _lake() -> Path:
+    uri = settings.from_environment().lake_uri
+    if "://" in uri:
+        raise SystemExit(f"LAKE_URI is {uri}: a made-up report is delivered to a folder only")
+    return Path(uri)
+
+
 def run(options: argparse.Namespace) -> None:
-    for path in deliver(Path(os.environ.get("LAKE_URI") or "lake"), options.today, ended=options.ended):
+    for path in deliver(_lake(), options.today, ended=options.ended):
         print(path)

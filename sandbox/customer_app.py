@@ -292,9 +292,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def _write(args: argparse.Namespace) -> int:
     if args.dsn is None and (servers := postgres.running(home())) is None:
         raise SystemExit("the sandbox is not running: python -m sandbox up")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop, exit_codes = threading.Event(), [0]
+
+    def end(number: int, _: object) -> None:  # after the transaction that is under way
+        exit_codes.append(128 + number)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
     try:
         counts = write_changes(
             args.dsn or postgres.database(servers, DATABASE).app_dsn,
@@ -308,4 +313,4 @@ def _write(args: argparse.Namespace) -> int:
     except psycopg.Error as error:  # without its details, which may hold the values of a row
         raise SystemExit(f"the database refused: {error.diag.message_primary or error}") from None
     print(json.dumps(asdict(counts)))
-    return 0
+    return exit_codes[-1]

@@ -16,11 +16,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 from rich.console import Console
 from rich.table import Table
 
+from loaders import settings, verify
+from loaders.errors import LoaderError
 from sandbox import cost_export, customer_app, disney_api, home, postgres, world
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +50,10 @@ class Demo:
     console: Console = field(default_factory=Console, repr=False)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def settings(self) -> settings.Settings:
+        return settings.from_environment(self.environment)
+
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         started = time.monotonic()
@@ -70,9 +77,15 @@ class Demo:
         """Run dbt as one step, within this process: a start of dbt costs 4 s of CPU."""
         from dbt.cli.main import dbtRunner
 
+        def show(event: Any) -> None:  # as dbt's --quiet does, but for the traceback of an interrupt
+            if event.info.level == "error" and event.info.name not in ("MainEncounteredError", "MainStackTrace"):
+                self.console.print(event.info.msg, markup=False, highlight=False)
+
         os.environ |= self.environment
         with self.step(name):
-            done = dbtRunner().invoke(["--quiet", *arguments])
+            done = dbtRunner(callbacks=[show]).invoke(["--log-level", "none", *arguments])
+            if isinstance(done.exception, KeyboardInterrupt):
+                raise done.exception
         if must_succeed and not done.success:
             sys.exit(f"{name} failed: {done.exception or 'see above'}")
 
@@ -86,6 +99,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     demo = Demo(dict(os.environ))
+    settings.from_environment()  # wrong ones are refused before anything is started
     with ExitStack() as until_done:
         write_changes = customer_database(demo, until_done, options.people)
         character_api(demo, until_done)
@@ -97,12 +111,13 @@ def run(options: argparse.Namespace) -> None:
             with demo.step(f"The customer application writes {options.changes:,} changes"):
                 write_changes(options.changes)
             landed["changes"] = demo.loader("Land the changes", "users")
-        lake, warehouse = (demo.environment.get(name) or "local" for name in ("LAKE_TARGET", "WAREHOUSE_TARGET"))
+        lake, warehouse = settings.targets(demo.environment)
         if lake == warehouse:
             demo.dbt("Build and test staging, curated and refined", "build")  # its target is the profile's own
         else:
             demo.dbt("Build and test staging and curated", "build", "--target", lake, "--selector", "lake")
             demo.dbt("Build and test refined", "build", "--target", warehouse, "--selector", "warehouse")
+        verified = compare(demo)
         demo.dbt("Check the sources' freshness", "source", "freshness", must_succeed=False)  # the summary shows it
         demo.dbt("Make the docs site", "docs", "generate", "--static")
     console = demo.console
@@ -111,11 +126,17 @@ def run(options: argparse.Namespace) -> None:
     ]))  # fmt: skip
     if lake == warehouse == "local":
         show_tables(demo)
+    counts = ("rows", "missing", "extra", "different", "repeated")
+    console.print(table("The lake against the customer table", ["LSN", *counts], [
+        (verified.lsn, *(f"{getattr(verified, count):,}" for count in counts))
+    ]))  # fmt: skip
     console.print(table("Sources", ["source", "newest row (UTC)", "status"], freshness()))
     console.print(table("Time", ["step", "seconds"], [
         (name, f"{seconds:.1f}") for name, seconds in [*demo.seconds.items(), ("all", sum(demo.seconds.values()))]
     ]))  # fmt: skip
     console.print(f"Docs site: {ROOT / 'dbt_project/target/static_index.html'} (or `make docs`)")
+    if not verified.is_equal:
+        sys.exit("The lake differs from the customer table: `python -m loaders verify --keys` names the ids")
 
 
 def customer_database(demo: Demo, until_done: ExitStack, people: int) -> Callable[[int], None] | None:
@@ -135,16 +156,17 @@ def character_api(demo: Demo, until_done: ExitStack) -> None:
     if demo.environment.get("DISNEY_API_URL"):
         return
     api = until_done.enter_context(disney_api.DisneyApi())
-    crawls = Path(demo.environment.get("LAKE_URI") or "lake").glob("raw/disney/characters/*/*.parquet")
-    for seed, _ in enumerate(crawls):
-        api.change(seed)
+    lake = demo.settings.lake_uri
+    if "://" not in lake:
+        for seed, _ in enumerate(Path(lake).glob("raw/disney/characters/*/*.parquet")):
+            api.change(seed)
     demo.environment["DISNEY_API_URL"] = api.url
 
 
 def cost_report(demo: Demo) -> None:
     """Let the stand-in of AWS deliver to a lake on this machine; from the second time on last month has ended."""
-    lake = Path(demo.environment.get("LAKE_URI") or "lake")
-    if "://" not in str(lake):
+    lake = Path(demo.settings.lake_uri)
+    if "://" not in demo.settings.lake_uri:
         with demo.step("AWS delivers a made-up cost report"):
             before = any(lake.glob(f"raw/aws/{cost_export.EXPORT}/data/*/{cost_export.EXPORT}-*"))
             cost_export.deliver(lake, datetime.now(UTC).date(), ended=before)
@@ -158,11 +180,18 @@ def masking_key(demo: Demo) -> None:
     demo.environment = given
 
 
+def compare(demo: Demo) -> verify.Verified:
+    """Verify the lake as one step, within this process for the same reason as dbt."""
+    with demo.step("Compare the lake with the customer table"):
+        try:
+            return verify.verify(demo.settings)
+        except LoaderError as error:
+            sys.exit(str(error))
+
+
 def show_tables(demo: Demo) -> None:
     """Print what DuckDB holds now: rows by relation, a few masked users, and cost by layer."""
-    lake = demo.environment.get("LAKE_URI") or "lake"
-    path = demo.environment.get("DUCKDB_PATH") or f"{lake}/warehouse.duckdb"
-    with duckdb.connect(path, read_only=True) as connection:
+    with duckdb.connect(demo.settings.duckdb_path, read_only=True) as connection:
         relations = connection.sql(RELATIONS).fetchall()
         counts = [
             connection.sql('select count(*) from "{}"."{}"'.format(*names)).fetchall()[0][0] for names in relations

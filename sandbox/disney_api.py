@@ -258,10 +258,7 @@ def run(options: argparse.Namespace) -> None:
         port=options.port,
     ) as api:
         print(api.url, flush=True)
-        try:
-            while True:
-                time.sleep(options.change_every or 3600)
-                if options.change_every:
-                    log.info("changed characters: %s", api.change())
-        except KeyboardInterrupt:
-            log.info("stopped after %d requests", len(api.requests))
+        while True:
+            time.sleep(options.change_every or 3600)
+            if options.change_every:
+                log.info("changed characters: %s", api.change())

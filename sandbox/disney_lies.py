@@ -187,6 +187,11 @@ def _invalid_utf8(answer: Answer, value: float | None) -> None:
     answer.body = answer.body.replace(b'"name":"', b'"name":"\xff', 1)
 
 
+def _byte_order_mark(answer: Answer, value: float | None) -> None:
+    """What RFC 8259 forbids to send, and allows a reader to skip."""
+    answer.body = b"\xef\xbb\xbf" + answer.body
+
+
 def _content_type(answer: Answer, value: float | None) -> None:
     """Only the header is wrong."""
     answer.headers["Content-Type"] = "text/plain"
@@ -209,6 +214,7 @@ def _disconnect(answer: Answer, value: float | None) -> None:
 SENDING_LIES: dict[str, Effect] = {
     "429": _too_many_seconds,
     "429-date": _too_many_date,
+    "403": _status(403),
     "404": _status(404),
     "500": _status(500),
     "503": _status(503),
@@ -216,6 +222,7 @@ SENDING_LIES: dict[str, Effect] = {
     "truncated": _truncated,
     "cut-json": _cut_json,
     "invalid-utf8": _invalid_utf8,
+    "bom": _byte_order_mark,
     "content-type": _content_type,
     "slow": _slow,
     "drip": _drip,

@@ -20,7 +20,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg
@@ -76,6 +76,9 @@ class Flavour:
 
 
 CUSTOMER = Flavour("pginstall18", ("--locale-provider", "builtin", "--locale", "C.UTF-8"), SETTINGS, HBA, _ROLES)
+# The standby keeps copies of failover slots for the time after a promotion. Not where databases are dropped: it ends
+# when it replays that while it copies a slot of the database (seen with 18.4).
+WITH_SLOT_COPIES = replace(CUSTOMER, settings=SETTINGS | {"sync_replication_slots": "on"})
 
 
 class PostgresError(RuntimeError):
@@ -89,10 +92,12 @@ class Servers:
     home: Path
     ports: dict[str, int]
     passwords: dict[str, str] = field(repr=False)
+    folders: dict[str, str] = field(default_factory=lambda: {server: server for server in SERVERS})
     flavour: Flavour = field(default=CUSTOMER, repr=False, compare=False)
 
     def data(self, server: str) -> Path:
-        return self.home / "postgres" / server
+        """The server's data folder; a promotion makes the standby's the primary's."""
+        return self.home / "postgres" / self.folders[server]
 
     def dsn(self, role: str, database: str = "postgres", server: str = "primary") -> str:
         return f"postgresql://{role}:{self.passwords[role]}@127.0.0.1:{self.ports[server]}/{database}"
@@ -120,10 +125,11 @@ def start(home: Path, *, standby: bool = True, flavour: Flavour = CUSTOMER) -> S
     home = home.resolve()
     with _lock(home) as lock:
         passwords = {role: secrets.token_urlsafe(24) for role in flavour.roles}
-        servers = _load(home, flavour) or Servers(home, {}, passwords, flavour)
+        servers = _load(home, flavour) or Servers(home, {}, passwords, flavour=flavour)
         _save(servers)
         _create(servers, "primary", _init, lock)
         _run(servers, "primary")
+        _promote(servers)  # where a promotion was killed
         _prepare_roles(servers)
         if not standby:
             return servers
@@ -133,6 +139,26 @@ def start(home: Path, *, standby: bool = True, flavour: Flavour = CUSTOMER) -> S
         _create(servers, "standby", _copy, lock)
         _run(servers, "standby")
         _wait_for_stream(servers)
+        return servers
+
+
+def promote(home: Path, flavour: Flavour = CUSTOMER) -> Servers:
+    """Crash the primary, if it runs, and promote its standby; return once the new primary takes writes.
+
+    There is no standby then: `start` makes one of what the former primary was. Raises PostgresError.
+    """
+    home = home.resolve()
+    with _lock(home):
+        former = _load(home, flavour)
+        if former is None or "standby" not in former.ports:
+            raise PostgresError(f"{home} has no standby to promote")
+        _halt(former, "primary", "immediate")
+        swapped = {"primary": "standby", "standby": "primary"}
+        ports, folders = ({name: of[swapped[name]] for name in SERVERS} for of in (former.ports, former.folders))
+        servers = replace(former, ports=ports, folders=folders)
+        _save(servers)
+        _run(servers, "primary")
+        _promote(servers)
         return servers
 
 
@@ -256,6 +282,17 @@ def _streaming(servers: Servers) -> str:
 # ---------- running
 
 
+def _promote(servers: Servers) -> None:
+    """Make the server that is to be the primary one, if it still recovers."""
+    with psycopg.connect(servers.dsn(ADMIN), autocommit=True) as connection:
+        if not connection.execute("SELECT pg_is_in_recovery()").fetchone()[0]:
+            return
+        if not connection.execute("SELECT pg_promote(true, %s)", [PATIENCE]).fetchone()[0]:
+            raise PostgresError("the standby was not promoted in time")
+    if _configure(servers, "primary"):
+        _call(servers, "pg_ctl", "reload", "--pgdata", servers.data("primary"))
+
+
 def _can_follow(servers: Servers) -> bool:
     """Whether the primary still has the WAL that the standby needs next; not after it was away for too long."""
     with psycopg.connect(servers.dsn(ADMIN), autocommit=True) as primary:
@@ -306,7 +343,8 @@ def _configure(servers: Servers, server: str) -> bool:
     """Write the server's settings and say whether they have changed."""
     settings = dict(servers.flavour.settings) | {"port": str(servers.ports[server])}
     if server == "standby":
-        conninfo = f"{_streaming(servers)} password={servers.passwords[STREAMER]}"
+        # Slots are synchronised over a connection to a database.
+        conninfo = f"{_streaming(servers)} password={servers.passwords[STREAMER]} dbname=postgres"
         settings |= {"primary_conninfo": conninfo, "primary_slot_name": STREAMER}
     text = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
     data, changed = servers.data(server), False
@@ -400,7 +438,7 @@ def _load(home: Path, flavour: Flavour) -> Servers | None:
 def _save(servers: Servers) -> None:
     draft = servers.home / "servers.json.new"
     draft.touch(0o600)
-    draft.write_text(json.dumps({"ports": servers.ports, "passwords": servers.passwords}))
+    draft.write_text(json.dumps({"ports": servers.ports, "passwords": servers.passwords, "folders": servers.folders}))
     draft.rename(servers.home / "servers.json")
 
 

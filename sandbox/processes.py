@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from sandbox import home
+from sandbox import home, private
 
 GRACE_SECONDS = 10.0  # for a process to end by itself
 
@@ -25,8 +25,8 @@ def start(name: str, command: Sequence[str | Path], environment: Mapping[str, st
     if running(name):
         return
     stop(name)
-    log(name).parent.mkdir(parents=True, exist_ok=True)
-    with log(name).open("w") as output:
+    private.folder(log(name).parent)
+    with private.create(log(name)) as output:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from loaders import settings
 from sandbox import airflow, athena, customer_app, home, postgres, processes, redshift
 
 API, WRITER = "disney-api", "customer-app"  # processes in the background
@@ -50,9 +51,9 @@ def prepare(people: int) -> postgres.Database:
 
 def new_masking_key(environment: Mapping[str, str]) -> dict[str, str]:
     """A made-up key where neither the settings nor a vault on this machine has one; it lives on in the vault alone."""
-    vault = environment.get("VAULT_URI") or "vault"
-    given = environment.get("MASKING_KEY") or environment.get("MASKING_KEY_SECRET_ID")
-    if given or "://" in vault or list(Path(vault).glob("masking_key/*.parquet")):
+    known = settings.from_environment(environment)
+    given = known.masking_key or known.masking_key_secret_id
+    if given or "://" in known.vault_uri or list(Path(known.vault_uri).glob("masking_key/*.parquet")):
         return {}
     return {"MASKING_KEY": secrets.token_hex(32)}
 

@@ -17,6 +17,7 @@ READERS = {
     "disney": "dlt, rest_api",
     "cycle": "| 2 | 1,200 |",
     "erasure": "copy by DuckDB",
+    "verify": "compared in DuckDB",
     "airflow": "| the same in BashOperators |",
     "engines": "refined, the first build | Redshift |",
 }

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import pytest
 
+from loaders import paths
 from sandbox.athena import artifacts
 
 pytestmark = pytest.mark.xdist_group("clone")  # one after the other in one copy, so one worker
@@ -42,38 +43,49 @@ def blocks() -> list[str]:
     return [block for block in found if block.strip()]
 
 
+# Folders that somebody's clone may lie in: each has a character that some language or program gives a meaning.
+HOSTILE_FOLDERS = "load_date=2020-01-01/d'avila [x] a*b {0} 100% ção"
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return copy_of_the_project(tmp_path_factory.mktemp("clone"))
+    return copy_of_the_project(tmp_path_factory.mktemp("clone") / HOSTILE_FOLDERS)
 
 
 def copy_of_the_project(folder: Path) -> Path:
-    """A copy of the tracked files that shares this run's environment; all so old that make finds that one in order."""
+    """The tracked files as from a zip that was extracted without links and modes; it shares this run's environment.
+
+    All are so old that make finds that environment in order.
+    """
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in filter(None, listed.stdout.split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
-        os.utime(folder / name, (0, 0), follow_symlinks=False)
+        if (ROOT / name).is_symlink():
+            (folder / name).write_text(str((ROOT / name).readlink()))
+        else:
+            shutil.copyfile(ROOT / name, folder / name)
+        os.utime(folder / name, (0, 0))
     (folder / ".venv").symlink_to(ROOT / ".venv")
     return folder
 
 
 def environment(clone: Path) -> dict[str, str]:
-    """No setting of ours, and dbt's project in the copy: the shared environment would name this one."""
+    """No setting of ours, and all places in the copy: the shared environment would name those of this project."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(clone.parent),
         "DBT_PROJECT_DIR": str(clone / "dbt_project"),
         "DBT_PROFILES_DIR": str(clone),
         "LAKEHOUSE_ENV_FILE": str(clone / ".env"),
+        **{name: str(clone / folder) for name, folder in paths.DEFAULTS.items()},
     }
 
 
 def test_make_docs_serves_the_site_on_loopback_before_there_is_a_lake(clone: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    """Use faults F11: another port where the asked one is taken. F17: one line when its terminal closes."""
+    taken = socket.create_server(("127.0.0.1", 0))
     process = subprocess.Popen(
-        ["make", "docs", f"DOCS_PORT={port}"],
+        ["make", "docs", f"DOCS_PORT={taken.getsockname()[1]}"],
         cwd=clone,
         env=environment(clone),
         stdout=subprocess.PIPE,
@@ -85,15 +97,18 @@ def test_make_docs_serves_the_site_on_loopback_before_there_is_a_lake(clone: Pat
     try:
         for line in process.stdout:
             said += line
-            if f"Serving docs at {port}" in line:
+            if found := re.search(r"Docs site: (http://127\.0\.0\.1:\d+) ", line):
                 break
         else:
             pytest.fail(said)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+        with urllib.request.urlopen(f"{found[1]}/", timeout=30) as answer:
             assert b"<title>dbt Docs</title>" in answer.read()
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=30)
+        taken.close()
+        os.killpg(process.pid, signal.SIGHUP)
+        last, _ = process.communicate(timeout=30)
+    assert "ended by the end of its terminal\n" in last
+    assert "Traceback" not in last
 
 
 def test_every_command_of_the_documents_works(clone: Path) -> None:
@@ -128,6 +143,7 @@ def test_a_second_demo_lands_only_what_is_new(clone: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"snapshot or changes\W+0\W+nothing new", done.stdout), done.stdout
     assert re.search(r"changes\W+1,000\W+[0-9A-F]{16}-[0-9A-F]{16}", done.stdout), done.stdout
+    assert re.search(r"[0-9A-F]+/[0-9A-F]+\W+[0-9]{2},[0-9]{3}\W+0\W+0\W+0\W+0\W", done.stdout), done.stdout  # verified
     assert still_running(clone) == []
 
 

@@ -1,5 +1,8 @@
 """`python -m infra.cost`: what the platform costs in a month, as docs/cost.md has it; --write puts the tables there."""
 
+if __name__ == "__main__":  # before what takes time to import
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
 import argparse
 import re
 from collections.abc import Callable, Mapping, Sequence

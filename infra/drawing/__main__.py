@@ -1,5 +1,8 @@
 """The command line: `python -m infra.drawing` (`make drawing`)."""
 
+if __name__ == "__main__":  # before what takes time to import
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
 import argparse
 import sys
 

@@ -34,7 +34,7 @@ def bundle(folder: Path) -> None:
     dags = folder / "dags"
     shutil.copytree(ROOT / "dags", dags, ignore=LEFT_OUT)
     for name in ("loaders", "privacy", "dbt_project"):
-        shutil.copytree(ROOT / name, dags / name, ignore=LEFT_OUT)  # of links what they name
+        shutil.copytree(ROOT / name, dags / name, ignore=LEFT_OUT)
     shutil.copyfile(ROOT / "profiles.yml", dags / "profiles.yml")
     shutil.copyfile(ROOT / "infra/mwaa/startup.sh", folder / "startup.sh")
     (dags / CONSTRAINTS).write_text("".join(f"{line}\n" for line in constraints()))
@@ -75,4 +75,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
     main()

@@ -12,11 +12,14 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from loaders import http_environment
 from loaders.errors import OperatorError, TransientError
 
 USER_AGENT = f"lakehouse-loader/0.1 (snapshots of /character for a data lake) python-requests/{requests.__version__}"
 TRIES = 5  # of one page
 TRY_AGAIN = frozenset((408, 425, 429, *range(500, 600)))
+REFUSED_FOR_NOW = frozenset((401, 403, 451))  # a firewall's or a rate limit's: the API itself asks for no login
+BYTE_ORDER_MARK = "\ufeff"
 MAX_BODY = 128 * 1024**2  # bytes; the whole list is 4 MB today
 MAX_PAGES = 100_000
 
@@ -46,10 +49,13 @@ class _PageError(Exception):
 class Client:
     """Gives pages to several threads, which all hold back when one of them fails or is told to wait.
 
+    Raises OperatorError where the environment's proxy or certificates are wrong.
+
     Retries are our own, not urllib3's: those know neither a spoilt body nor the other threads nor the end of the run.
     """
 
     def __init__(self, api_url: str, connections: int, *, timeout: float, budget: float, backoff: float) -> None:
+        http_environment.check(api_url)
         self.api_url = api_url
         self.timeout = timeout
         self.backoff = backoff
@@ -102,12 +108,28 @@ class Client:
             with self.session.get(url, timeout=left, stream=True) as answer:
                 if answer.status_code in TRY_AGAIN:
                     raise _PageError(f"answered {answer.status_code}", _retry_after(answer))
+                if answer.status_code in REFUSED_FOR_NOW:
+                    raise _PageError(
+                        f"answered {answer.status_code}, as firewalls and rate limits do: it refuses us for now",
+                        _retry_after(answer),
+                    )
+                if answer.status_code == 407:
+                    raise OperatorError("the proxy asks for a login: put it into HTTP_PROXY or HTTPS_PROXY")
                 if answer.status_code != 200:
                     raise OperatorError(f"{url} answered {answer.status_code}: check DISNEY_API_URL")
                 return b"".join(_chunks(answer, until))
         except WRONG_URL as error:
             raise OperatorError(f"DISNEY_API_URL cannot be asked: {error}") from error
+        except requests.exceptions.ProxyError as error:
+            if "407" in str(error):
+                raise OperatorError("the proxy asks for a login: put it into HTTP_PROXY or HTTPS_PROXY") from None
+            raise _PageError("the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names does not answer") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            if http_environment.is_not_trusted(error):
+                raise OperatorError(
+                    f"{url} has a certificate that nobody trusted has signed: "
+                    "name your authority's file in REQUESTS_CA_BUNDLE (SSL_CERT_FILE is not read)"
+                ) from None
             raise _PageError(f"{type(error).__name__}: {error}") from error
 
 
@@ -133,7 +155,7 @@ def _retry_after(answer: requests.Response) -> float:
 def read_page(url: str, body: bytes) -> Page:
     """Take a body apart; raises _PageError when it is not a page, or not all of one."""
     try:
-        info, records = parse_envelope(body.decode())
+        info, records = parse_envelope(body.decode().removeprefix(BYTE_ORDER_MARK))
         total_pages = int(info["totalPages"])
         if info["count"] != len(records) or not 0 <= total_pages <= MAX_PAGES:
             raise ValueError("counts that cannot be")
@@ -144,7 +166,8 @@ def read_page(url: str, body: bytes) -> Page:
             [identity for _, identity in records if identity is not None],
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _PageError(f"its {len(body)} bytes are not a page of characters") from error
+        what = ", but a web page, as of a firewall or an outage" if body.lstrip().startswith(b"<") else ""
+        raise _PageError(f"its {len(body)} bytes are not a page of characters{what}") from error
 
 
 def parse_envelope(text: str) -> tuple[Any, list[tuple[str, int | str | None]]]:

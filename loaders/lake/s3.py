@@ -29,6 +29,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
+from loaders import http_environment
 from loaders.errors import LoaderError, OperatorError, TransientError
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class S3Lake:
         self.prefix = prefix
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
         self.encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key_id} if kms_key_id else {}
+        http_environment.check_aws("s3")
         with self._failures("open", ""):
             self.client = boto3.Session().client("s3", config=CONFIG)
 

@@ -2,18 +2,20 @@
 
 Each run writes down what it is about to land, lands it as one file whose name says its range, saves how far it came,
 and only then lets the server forget. Killed anywhere, the next run lands the same range under the same name.
+
+Where changes may be missing, the next epoch begins with a snapshot that says so (loaders.users.gaps).
 """
 
 import logging
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from itertools import chain
 from pathlib import PurePosixPath
+from typing import Any
 
 import psycopg
 from rich.console import Console
@@ -21,118 +23,246 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from loaders import raw, swap
 from loaders.batches import BatchClock
-from loaders.errors import OperatorError, TransientError
+from loaders.errors import LoaderError, OperatorError, TransientError
+from loaders.identity import lake_id
 from loaders.lake import Lake, open_lake
 from loaders.ledger import Ledger
 from loaders.raw import USER_CHANGES, Landed
 from loaders.settings import Settings
-from loaders.users import events, scrub, snapshot, source
+from loaders.users import changes, continuity, events, same_table, scrub, slots, snapshot, timeline
+from loaders.users.continuity import Break, Source
 from loaders.users.events import Event, lsn_text
-from loaders.users.pgoutput import decode
-from loaders.users.replication import stream
-from loaders.users.source import RESNAPSHOT, Server, Slot, Table
+from loaders.users.gaps import Gap
+from loaders.users.publication import RESNAPSHOT, find_table, publish
+from loaders.users.server import Server, check_replica, check_server, connect, inspect, source_errors
+from loaders.users.slots import Slot
 from loaders.users.state import NAME, Bookmark, Intent, State
 
 log = logging.getLogger(__name__)
 
 
 def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
-    """Land the snapshot where there is none as yet (or a new one is asked for), else the changes since the last run.
+    """Land the initial snapshot, or the changes since the last run if there is one.
+
+    A new snapshot begins where `resnapshot` asks for it, and where changes may be missing and a replica can be read.
 
     Raises TransientError or OperatorError; nothing is ever landed by half.
     """
     dsn = settings.required_customer_dsn
     lake = open_lake(settings.lake_uri, kms_key_id=settings.lake_kms_key_id)
-    with lake.lock(NAME), source.source_errors():
+    with lake.lock(NAME), source_errors():
         swap.finish(lake)
         raw.ensure_tables(lake)
         bookmark = Bookmark(lake)
         ledger = Ledger.open(settings, lake)  # under the lock: see loaders.erasure
-        with source.connect(dsn) as connection:
-            server = source.inspect(connection)
-            source.check_server(server)
-            table = source.find_table(connection, settings.customer_table, is_standby=server.is_standby)
+        with connect(dsn) as connection, closing(connect(dsn, replication=True)) as replication:
+            server = inspect(connection)
+            check_server(server)
+            # After the server's position was read: a promotion in between is then one that continues from there.
+            origin = timeline.identify(replication)
+            found = find_table(connection, settings.customer_table)
+            same_table.check(lake, bookmark.state, found, server)
+            landed_as = bookmark.state and bookmark.state.published_as
+            table = publish(connection, found, is_standby=server.is_standby, landed=landed_as)
+            source = Source(dsn, connection, replication, server, origin, table)
+            gap = None
             if resnapshot or not bookmark.state:
-                _begin_epoch(bookmark, table, resnapshot=resnapshot)
+                _begin_asked_epoch(bookmark, source, resnapshot=resnapshot)
             elif bookmark.state.position is None:
-                _finish_snapshot(bookmark)
+                gap = _finish_snapshot(bookmark)
             if bookmark.state.position is None:
-                landed = _land_snapshot(bookmark, ledger, settings, connection, server, table)
+                landed = _land_snapshot(bookmark, ledger, settings, source)
             else:
-                slot = _continued_slot(bookmark.state, connection, server, table)
-                landed = _land_changes(bookmark, ledger, dsn, server, table)
-                landed = replace(landed, slot_lag_bytes=slot.retained_bytes)
-            source.advance_slot(connection, bookmark.state.slot, bookmark.state.position)
-    return landed
+                landed = _continue(bookmark, ledger, settings, source)
+            replication.close()
+            slots.advance(connection, bookmark.state.slot, bookmark.state.position)
+    return replace(landed, gap=landed.gap or gap)
 
 
-def _begin_epoch(bookmark: Bookmark, table: Table, *, resnapshot: bool) -> None:
-    """Write down that a snapshot comes next, under a number that no epoch in the lake has."""
-    lake, former = bookmark.lake, bookmark.state
-    names = (PurePosixPath(key).stem for key in lake.keys(f"raw/{USER_CHANGES.name}"))
-    landed = [name for name in names if name != raw.EMPTY]
-    if landed and not resnapshot:
+# ---------- epochs
+
+
+def _begin_asked_epoch(bookmark: Bookmark, source: Source, *, resnapshot: bool) -> None:
+    """Begin the first epoch, or the one that a person asks for."""
+    former = bookmark.state
+    files = [file for found in USER_CHANGES.files(bookmark.lake).values() for file in found]
+    if not former and files and not resnapshot:
         raise OperatorError(
             "the lake holds changes of the customer table, but the state that says how far they go is lost. "
-            f"Begin a new epoch: {RESNAPSHOT}"
+            f"Restore it, or begin a new epoch: {RESNAPSHOT}"
         )
-    epochs = [int(epoch) for epoch in (name.partition("-")[0] for name in landed) if epoch.isdecimal()]
-    # Two lakes on one database have their own slots.
-    slot = f"lakehouse_{re.sub('[^a-z0-9]', '_', table.name.lower())[:40]}_{sha256(lake.uri.encode()).hexdigest()[:8]}"
-    if former and former.slot != slot:
-        log.warning("the slot %s of the former epoch is left: drop it when nothing reads it", former.slot)
-    bookmark.save(State(slot=slot, epoch=max([former.epoch if former else 0, *epochs]) + 1))
+    gap, broken = None, None
+    if former:
+        if former.gap:
+            gap = replace(former.gap, asked_for=True)
+        elif former.position is not None:
+            with suppress(LoaderError):
+                found = continuity.examine(bookmark, source)
+                broken = found if isinstance(found, Break) else None
+            reason = f": {broken.reason}" if broken else ""
+            gap = _gap_after(bookmark.state, f"a person asked for a new snapshot{reason}", asked_for=True)
+    elif files:
+        last = max(files)
+        gap = Gap(
+            "the state of the loader was lost", _now().isoformat(), last.epoch, int(last.last, 16), asked_for=True
+        )
+    _begin_epoch(bookmark, source, gap, is_slot_shared=broken is not None and broken.is_slot_shared)
 
 
-def _land_snapshot(
-    bookmark: Bookmark,
-    ledger: Ledger,
-    settings: Settings,
-    connection: psycopg.Connection,
-    server: Server,
-    table: Table,
-) -> Landed:
+def _begin_epoch(bookmark: Bookmark, source: Source, gap: Gap | None, *, is_slot_shared: bool = False) -> None:
+    """Write down that a snapshot comes next, under a number that no epoch in the lake has."""
+    lake, former, server = bookmark.lake, bookmark.state, source.server
+    names = (PurePosixPath(key).stem.partition("-")[0] for key in lake.keys(f"raw/{USER_CHANGES.name}"))
+    epoch = max([former.epoch if former else 0, *(int(name) for name in names if name.isdecimal())]) + 1
+    # Two lakes on one database have their own slots, also where they are in folders of the same name.
+    prefix = f"lakehouse_{re.sub('[^a-z0-9]', '_', source.table.name.lower())[:32]}_"
+    slot, created = f"{prefix}{lake_id(lake)[:8]}", False
+    if former and is_slot_shared:
+        slot = f"{slot}_{epoch}"
+    elif former:
+        slot, created = former.slot, former.created_slot and former.system_identifier == server.system_identifier
+    for name in slots.unread(source.connection, prefix):
+        if name != slot:
+            log.warning("nobody reads the slot %s now: if it is of no lake that is still in use, drop it", name)
+    state = State(
+        slot=slot,
+        epoch=epoch,
+        system_identifier=server.system_identifier,
+        database=server.database,
+        table=source.table.qualified_name,
+        published_as=source.table.shape,
+        created_slot=created,
+        gap=gap,
+    )
+    _find_own_slot(source, state)
+    bookmark.save(state)
+
+
+def _gap_after(state: State, reason: str, *, asked_for: bool = False) -> Gap:
+    return Gap(reason, _now().isoformat(), state.epoch, state.position, state.landed_at, asked_for)
+
+
+def _repair(bookmark: Bookmark, ledger: Ledger, settings: Settings, source: Source, broken: Break) -> Landed:
+    """Begin a new epoch by a snapshot from the replica, with a record of the gap; stop where there is none."""
+    log.warning("%s", broken.reason)
+    if not _names_replica(settings, source.server):
+        raise OperatorError(f"{broken.reason}. Begin a new epoch with a snapshot: {RESNAPSHOT}")
+    log.warning("a new epoch begins with a snapshot from the replica")
+    gap = _gap_after(bookmark.state, broken.reason)
+    _begin_epoch(bookmark, source, gap, is_slot_shared=broken.is_slot_shared)
+    return _land_snapshot(bookmark, ledger, settings, source)
+
+
+def _names_replica(settings: Settings, server: Server) -> bool:
+    """Whether the settings allow a repair and name a replica for it. Raises psycopg.Error where it does not answer."""
+    if settings.customer_gaps == "stop" or settings.customer_snapshot_dsn == settings.customer_dsn:
+        return False
+    with connect(settings.customer_snapshot_dsn, setting="CUSTOMER_SNAPSHOT_DSN") as reader:
+        replica = inspect(reader)
+    one_database = (replica.system_identifier, replica.database) == (server.system_identifier, server.database)
+    return replica.is_standby and one_database and replica.started != server.started
+
+
+# ---------- the snapshot
+
+
+def _land_snapshot(bookmark: Bookmark, ledger: Ledger, settings: Settings, source: Source) -> Landed:
     """Land the table as it was at an LSN from which on the slot has every change."""
-    former = bookmark.state
+    former, server, table = bookmark.state, source.server, source.table
     origin = {
         "system_identifier": server.system_identifier,
         "database": server.database,
         "table": table.qualified_name,
-        "published_as": table.published_as,
+        "published_as": table.shape,
+        "timeline": source.origin.timeline,
     }
-    slot = source.find_slot(connection, former.slot)
-    if slot and not (former.intent and former == replace(former, **origin)):
-        # Before the intent is saved, so that an attempt that is repeated finds no slot but its own.
-        log.warning("the slot %s is made anew: no snapshot that it continues was landed", former.slot)
-        source.drop_slot(connection, former.slot)
+    if former.gap:  # a former attempt at this epoch knew where what was landed had come from
+        continuity.refuse_another(former, server)
+    slot = _find_own_slot(source, former)
+    if slot and not _may_use_again(slot, former, replace(former, **origin), settings):
+        log.warning("the slot %s is recreated: no snapshot that it continues was landed", former.slot)
+        slots.drop(source.connection, former.slot)
         slot = None
-    state = bookmark.save(replace(former, **origin, intent=Intent(_batch_time(bookmark.lake))))
-    with source.connect(settings.customer_snapshot_dsn) as reader:
-        replica = source.inspect(reader)
-        if (replica.system_identifier, replica.database) != (server.system_identifier, server.database):
-            raise OperatorError("CUSTOMER_SNAPSHOT_DSN does not lead to a replica of the database of CUSTOMER_DSN")
-        if server.is_standby and not replica.is_standby:
-            raise OperatorError("CUSTOMER_DSN leads to a standby: CUSTOMER_SNAPSHOT_DSN must lead to a standby too")
-        if slot and slot.is_usable and replica.is_standby:
-            # A replica that lagged ended the last attempt: a slot made anew would start even later.
+    # Before the slot is created, so that a repeated attempt knows it again.
+    state = bookmark.save(replace(former, **origin, intent=Intent(_batch_time(bookmark.lake)), created_slot=True))
+    with connect(settings.customer_snapshot_dsn, setting="CUSTOMER_SNAPSHOT_DSN") as reader:
+        replica = inspect(reader)
+        _check_snapshot_source(settings, replica, source, state)
+        if slot and replica.is_standby:
+            # A replica that lagged ended the last attempt: a new slot would start even later.
             position = snapshot.begin_on_standby(reader, slot.confirmed)
         else:
             if slot:
-                source.drop_slot(connection, state.slot)
-            position = _begin_with_new_slot(state.slot, settings, reader, replica)
+                slots.drop(source.connection, state.slot)
+            position = _begin_with_new_slot(bookmark, settings, reader, replica, server)
+        if not server.is_standby and position > inspect(source.connection).position:
+            raise OperatorError(
+                f"the server of CUSTOMER_SNAPSHOT_DSN is at {lsn_text(position)}, ahead of the one of CUSTOMER_DSN: it "
+                "is no replica of it any more. Let it follow again, or name another"
+            )
         # From now on the file's presence says whether the snapshot is landed.
         state = bookmark.save(replace(state, intent=replace(state.intent, end=position)))
         rows = snapshot.rows(reader, position, table=table, database=server.database)
-        landed = _land(bookmark.lake, ledger, state, rows)
+        landed = _land(bookmark.lake, ledger, state, _with_gap(rows, state.gap))
+    landed = replace(landed, gap=_landed_gap(state))
     _save_position(bookmark)
     return landed
 
 
-def _begin_with_new_slot(slot: str, settings: Settings, reader: psycopg.Connection, replica: Server) -> int:
-    """Make the slot and begin the reader's transaction; return the LSN at which it sees the table."""
-    with closing(source.connect(settings.customer_dsn, replication=True)) as replication:
-        start, exported = source.create_slot(replication, slot, export=not replica.is_standby)
-        log.info("made the slot %s at %s", slot, lsn_text(start))
+def _find_own_slot(source: Source, state: State) -> Slot | None:
+    """The state's slot. Raises OperatorError where one of that name exists that this lake did not create."""
+    slot = slots.find(source.connection, state.slot)
+    if slot and not (state.created_slot and state.system_identifier == source.server.system_identifier):
+        raise OperatorError(
+            f"the database has a slot {state.slot} that this lake does not know of: another copy of the lake may read "
+            f"it. If none does, drop it (SELECT pg_drop_replication_slot('{state.slot}')), then run again"
+        )
+    return slot
+
+
+def _may_use_again(slot: Slot, former: State, state: State, settings: Settings) -> bool:
+    """Whether a former attempt's slot serves the next: a late replica then gets further with each of them.
+
+    Not when it makes the server keep too much: nothing was landed through it, so that a new one loses nothing.
+    """
+    if not (former.intent and former == state and slot.is_usable):
+        return False
+    return (slot.retained_bytes or 0) <= settings.alert_slot_lag_bytes
+
+
+def _check_snapshot_source(settings: Settings, replica: Server, source: Source, state: State) -> None:
+    """Raise an error unless a snapshot may be read there."""
+    check_replica(source.server, replica)
+    if not replica.is_standby and state.gap and not state.gap.asked_for:
+        raise OperatorError(
+            f"CUSTOMER_SNAPSHOT_DSN leads to no replica any more, and no whole table is read on the primary unasked. "
+            f"{state.gap.reason}. Name a replica, or read it there: {RESNAPSHOT}"
+        )
+    if replica.is_standby and source.origin.timeline > 1:  # on the first timeline, no standby can follow another one
+        with closing(
+            connect(settings.customer_snapshot_dsn, replication=True, setting="CUSTOMER_SNAPSHOT_DSN")
+        ) as replication:
+            found = timeline.identify(replication).timeline
+        if found != source.origin.timeline:
+            raise TransientError(
+                f"the replica is on timeline {found}, the database on timeline {source.origin.timeline}: it does not "
+                "follow the last promotion yet. Nothing was landed, run again"
+            )
+
+
+def _begin_with_new_slot(
+    bookmark: Bookmark, settings: Settings, reader: psycopg.Connection, replica: Server, server: Server
+) -> int:
+    """Create the slot and begin the reader's transaction; return the LSN at which it sees the table."""
+    state = bookmark.state
+    failover = server.version >= slots.FAILOVER_VERSION and not server.is_standby
+    with closing(connect(settings.customer_dsn, replication=True)) as replication:
+        try:
+            start, exported = slots.create(replication, state.slot, export=not replica.is_standby, failover=failover)
+        except psycopg.errors.DuplicateObject:
+            bookmark.save(replace(state, created_slot=False))
+            raise TransientError(f"somebody else has just created the slot {state.slot}: run again") from None
+        log.info("created the slot %s at %s", state.slot, lsn_text(start))
         if exported:
             log.warning("the whole table is read on the primary: CUSTOMER_SNAPSHOT_DSN names no replica")
             snapshot.begin_exported(reader, exported)
@@ -140,127 +270,121 @@ def _begin_with_new_slot(slot: str, settings: Settings, reader: psycopg.Connecti
     return snapshot.begin_on_standby(reader, start)
 
 
-def _finish_snapshot(bookmark: Bookmark) -> None:
-    """Take note of a snapshot whose run was killed after its file had become visible."""
-    intent = bookmark.state.intent
-    if intent and intent.end is not None and _is_landed(bookmark):
-        _save_position(bookmark)
+def _with_gap(rows: Iterator[Event], gap: Gap | None) -> Iterator[Event]:
+    """The same rows; the truncate that comes first says which gap the snapshot ends."""
+    if gap:
+        truncate = next(rows)
+        yield truncate._replace(source=truncate.source[:-1] + gap.source_fields() + b"}")
+    yield from rows
 
 
-def _is_landed(bookmark: Bookmark) -> bool:
-    """Whether the file of the state's intent is visible."""
-    key = _key(bookmark.state)
-    return key in bookmark.lake.keys(str(PurePosixPath(key).parent))
-
-
-def _continued_slot(state: State, connection: psycopg.Connection, server: Server, table: Table) -> Slot:
-    """The slot, or an error unless it still has every change from the state's position on."""
-    slot = source.find_slot(connection, state.slot)
-    end = state.intent.end if state.intent else state.position
-    if (state.system_identifier, state.database) != (server.system_identifier, server.database):
-        reason = "CUSTOMER_DSN leads to another server or database than the one whose changes were landed"
-    elif state.table != table.qualified_name:
-        reason = f"CUSTOMER_TABLE is {table.qualified_name}, but the changes of {state.table} were landed"
-    elif state.published_as != table.published_as:
-        reason = f"{state.table} or its publication was made anew: changes may have been missed"
-    elif server.position < end:
-        if server.is_standby:
-            raise TransientError(f"the standby is at {lsn_text(server.position)}, behind {lsn_text(end)}: run again")
-        reason = f"the server is at {lsn_text(server.position)}, before {lsn_text(end)}: was a backup restored?"
-    elif slot is None:
-        reason = f"the slot {state.slot} is gone"
-    elif not slot.is_usable:
-        reason = f"the slot {state.slot} is lost: the server has removed changes that were not landed"
-    elif slot.confirmed > state.position:
-        reason = (
-            f"the slot {state.slot} is at {lsn_text(slot.confirmed)}, ahead of {lsn_text(state.position)}: "
-            "another reader has consumed changes"
-        )
-    else:
-        return slot
-    raise OperatorError(f"{reason}. Begin a new epoch with a snapshot: {RESNAPSHOT}")
-
-
-def _land_changes(bookmark: Bookmark, ledger: Ledger, dsn: str, server: Server, table: Table) -> Landed:
-    """Land what was committed since the last run, or first what a killed run had begun to land."""
-    state = bookmark.state
-    if not state.intent:
-        if server.position == state.position:
-            return Landed(USER_CHANGES.name)
-        state = bookmark.save(replace(state, intent=Intent(_batch_time(bookmark.lake), end=server.position)))
-    elif not _is_landed(bookmark):
-        state = _renewed(bookmark)
-    landed = _land(bookmark.lake, ledger, state, _changes(dsn, state, table))
+def _finish_snapshot(bookmark: Bookmark) -> dict[str, Any] | None:
+    """Take note of a snapshot whose run was killed after its file had become visible; return its gap."""
+    if not continuity.is_intent_landed(bookmark):
+        return None
+    gap = _landed_gap(bookmark.state)
     _save_position(bookmark)
+    return gap
+
+
+def _landed_gap(state: State) -> dict[str, Any] | None:
+    if not state.gap:
+        return None
+    return state.gap.describe(epoch=state.epoch, to_lsn=state.intent.end, to_time=state.intent.batch_time)
+
+
+# ---------- changes
+
+
+def _continue(bookmark: Bookmark, ledger: Ledger, settings: Settings, source: Source) -> Landed:
+    """Land the changes since the last run, or repair what broke the chain of them."""
+    found = continuity.examine(bookmark, source)
+    if isinstance(found, Break):
+        return _repair(bookmark, ledger, settings, source, found)
+    if found.failover is False and not source.server.is_standby:
+        slots.keep_through_failover(source.replication, bookmark.state.slot)
+    landed = _land_changes(bookmark, ledger, source)
+    return replace(landed, slot_lag_bytes=found.retained_bytes)
+
+
+def _land_changes(bookmark: Bookmark, ledger: Ledger, source: Source) -> Landed:
+    """Land what a killed run had begun to land, and then what was committed since."""
+    landed = Landed(USER_CHANGES.name)
+    if bookmark.state.intent:
+        if not continuity.is_intent_landed(bookmark):
+            _renew_intent(bookmark)
+        landed = _land_range(bookmark, ledger, source)
+    if bookmark.state.position < source.server.position:
+        intent = Intent(_batch_time(bookmark.lake), end=source.server.position)
+        bookmark.save(replace(bookmark.state, published_as=source.table.shape, intent=intent))
+        landed = landed.followed_by(_land_range(bookmark, ledger, source))
     return landed
 
 
-def _renewed(bookmark: Bookmark) -> State:
-    """The state, its intent under a batch time of now where its own is of a day at which dbt may no longer look.
+def _renew_intent(bookmark: Bookmark) -> None:
+    """Give the intent a batch time of now where its own is of a day at which dbt may no longer look.
 
     dbt looks from the day before the latest that it has built, and an erasure may have landed since the run was killed.
     Within that day the file keeps its name, so that nothing lands twice even if the killed run is only paused.
     """
     state = bookmark.state
-    batch_time = _batch_time(bookmark.lake)
-    renewed = replace(state.intent, batch_time=batch_time)
-    if (renewed.time.date() - state.intent.time.date()).days <= 1:
-        return state
-    return bookmark.save(replace(state, intent=renewed))
+    renewed = replace(state.intent, batch_time=_batch_time(bookmark.lake))
+    if (renewed.time.date() - state.intent.time.date()).days > 1:
+        bookmark.save(replace(state, intent=renewed))
 
 
-def _changes(dsn: str, state: State, table: Table) -> Iterator[Event]:
-    """The changes of the state's range; the connection is closed with the last of them."""
-    span = {"start": state.position, "end": state.intent.end}
-    with closing(source.connect(dsn, replication=True)) as replication:
-        messages = stream(replication, slot=state.slot, publication=table.publication, **span)
-        yield from decode(messages, relation_oid=table.oid, database=state.database, **span)
+def _land_range(bookmark: Bookmark, ledger: Ledger, source: Source) -> Landed:
+    """Land the changes of the state's intent."""
+    state = bookmark.state
+    found = changes.read(
+        source.dsn, source.origin, source.table,
+        slot=state.slot, database=state.database, start=state.position, end=state.intent.end,
+    )  # fmt: skip
+    landed = _land(bookmark.lake, ledger, state, found)
+    _save_position(bookmark)
+    return landed
 
 
-def _land(lake: Lake, ledger: Ledger, state: State, changes: Iterator[Event]) -> Landed:
+def _land(lake: Lake, ledger: Ledger, state: State, found: Iterator[Event]) -> Landed:
     """Land the events as the one file of the state's intent; no file when there are none.
 
     Who is in the ledger lands without values.
     """
     batch_time = state.intent.time
-    scrub_events = scrub.events if len(ledger) else lambda changes, _: changes
-    with closing(_with_progress(changes)) as changes:
-        first = next(changes, None)
+    scrub_events = scrub.events if len(ledger) else lambda found, _: found
+    with closing(_with_progress(found)) as found:
+        first = next(found, None)
         if first is None:
             return Landed(USER_CHANGES.name)
         batch_id = raw.new_batch_id(batch_time)
-        with lake.new_file(_key(state)) as path:
+        with lake.new_file(continuity.intent_key(state)) as path:
             rows = events.write(
                 path,
-                scrub_events(chain([first], changes), ledger),
+                scrub_events(chain([first], found), ledger),
                 epoch=state.epoch,
                 batch_id=batch_id,
                 landed_at=batch_time,
             )
             size = path.stat().st_size
-    log.info("landed %d changes, %s to %s", rows, *_range(state))
-    return Landed(USER_CHANGES.name, batch_id, rows, size, "-".join(_range(state)))
+    log.info("landed %d changes, %s to %s", rows, *continuity.range_text(state))
+    return Landed(USER_CHANGES.name, batch_id, rows, size, "-".join(continuity.range_text(state)))
 
 
-def _with_progress(changes: Iterator[Event]) -> Iterator[Event]:
+def _with_progress(found: Iterator[Event]) -> Iterator[Event]:
     """The same changes, counted on stderr where that is a terminal."""
     columns = TextColumn("landing changes: {task.completed:,.0f}"), TimeElapsedColumn()
     shown = sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True), disable=not shown, transient=True) as progress:
-        yield from progress.track(changes, total=None) if shown else changes
-
-
-def _range(state: State) -> tuple[str, str]:
-    return f"{state.position or 0:016X}", f"{state.intent.end:016X}"
+        yield from progress.track(found, total=None) if shown else found
 
 
 def _save_position(bookmark: Bookmark) -> None:
-    bookmark.save(replace(bookmark.state, position=bookmark.state.intent.end, intent=None))
-
-
-def _key(state: State) -> str:
-    """The key of the batch that the state's intent describes: its name is its epoch and its range of LSNs."""
-    return USER_CHANGES.key(state.intent.time, "-".join([str(state.epoch), *_range(state)]))
+    """Write down that the intent is landed."""
+    state = bookmark.state
+    reached = {"position": state.intent.end, "landed_at": state.intent.batch_time, "intent": None, "gap": None}
+    if state.position is None:
+        reached["comparable_from"] = state.intent.end
+    bookmark.save(replace(state, **reached))
 
 
 def _batch_time(lake: Lake) -> str:

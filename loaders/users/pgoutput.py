@@ -11,7 +11,9 @@ from json.encoder import encode_basestring
 from struct import Struct
 
 from loaders.errors import OperatorError
-from loaders.users.events import POSTGRES_EPOCH, Event, source_prefix
+from loaders.users.events import POSTGRES_EPOCH, Event, lsn_text, source_prefix
+from loaders.users.publication import RESNAPSHOT
+from loaders.users.scrub import KEY
 
 BEGIN = Struct(">xqqI")  # the commit record's LSN, the commit time (microseconds since 2000-01-01 UTC), the xid
 COLUMN = Struct(">BI")  # what a column of a row holds and, when that is text, its length
@@ -21,9 +23,11 @@ PADDING = bytes(COLUMN.size)  # lets a null in the last place be read like any o
 
 INSERT, UPDATE, DELETE, TRUNCATE, BEGINS, COMMITS, RELATION, TYPE, ORIGIN = b"IUDTBCRYO"
 OPERATIONS = {INSERT: "c", UPDATE: "u", DELETE: "d", TRUNCATE: "t"}
-NEW, OLD, KEY = b"NOK"  # which row follows: the new one, the old one whole, the old one's key
+NEW, OLD, OLD_KEY = b"NOK"  # which row follows: the new one, the old one whole, the old one's key
 TEXT, NULL, UNCHANGED = b"tnu"  # unchanged: a TOASTed value that the server did not send
 
+FULL = ord("f")  # the replica identity that is the whole row
+HAS_KEY = b'"%b":"' % KEY.encode()  # never within a value: quotation marks are escaped there
 ESCAPED = bytes([*range(0x20), *b'"\\'])  # what may not stand in a JSON string as it is
 
 
@@ -40,6 +44,7 @@ def decode(
     commit_lsn = committed_at = xid = change_seq = 0
     source = b""
     rows: dict[int, RowFormat] = {}
+    is_keyed = False
     for lsn, message in messages:
         kind = message[0]
         if op := OPERATIONS.get(kind):
@@ -51,6 +56,12 @@ def decode(
                 position = 5
                 if (row := message[position]) != NEW:
                     before, position = rows[row].read(message, position + 1)
+                if kind != INSERT and not (is_keyed and (before is None or HAS_KEY in before)):
+                    raise OperatorError(
+                        f"changes from {lsn_text(commit_lsn)} on do not say by {KEY} which row they are of: the table "
+                        "had another replica identity then. Nothing of the batch was landed. Make the key its identity "
+                        f"again and begin a new epoch with a snapshot: {RESNAPSHOT}"
+                    )
                 if kind != DELETE:
                     after, position = rows[NEW].read(message, position + 1)
             yield Event(op, commit_lsn, change_seq, committed_at, before, after, b'%b%d,"lsn":%d}' % (source, xid, lsn))
@@ -64,10 +75,11 @@ def decode(
             change_seq = 0
         elif kind == RELATION:
             if message[1:5] == oid:
-                schema, table, columns = _relation(message)
+                schema, table, identity, columns = _relation(message)
+                is_keyed = identity == FULL or [name for name, in_identity in columns if in_identity] == [KEY]
                 source = source_prefix(database, schema, table)
                 whole = RowFormat(columns)
-                rows = {NEW: whole, OLD: whole, KEY: RowFormat(columns, key_only=True)}
+                rows = {NEW: whole, OLD: whole, OLD_KEY: RowFormat(columns, key_only=True)}
         elif kind not in (COMMITS, TYPE, ORIGIN):
             raise OperatorError(
                 f"the database sent a logical replication message that this loader does not know ({chr(kind)!r}): "
@@ -131,18 +143,19 @@ def _truncated(message: bytes) -> list[bytes]:
     return [message[at : at + 4] for at in range(6, len(message), 4)]
 
 
-def _relation(message: bytes) -> tuple[str, str, list[tuple[str, bool]]]:
-    """Schema, table, and the columns: their names, and whether each is in the replica identity."""
+def _relation(message: bytes) -> tuple[str, str, int, list[tuple[str, bool]]]:
+    """Schema, table, the replica identity's kind, and the columns: names, and whether each is in the identity."""
     schema, position = _string(message, 5)
     table, position = _string(message, position)
-    position += 3  # the replica identity's kind and the number of columns
+    identity = message[position]
+    position += 3  # and the number of columns
     columns = []
     while position < len(message):
         in_identity = bool(message[position] & 1)
         name, position = _string(message, position + 1)
         position += COLUMN_TYPE
         columns.append((name, in_identity))
-    return schema, table, columns
+    return schema, table, identity, columns
 
 
 def _string(message: bytes, position: int) -> tuple[str, int]:

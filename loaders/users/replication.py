@@ -11,7 +11,7 @@ from select import select
 from struct import Struct
 
 import psycopg
-from psycopg import pq, sql
+from psycopg import generators, pq, sql
 
 from loaders.errors import TransientError
 from loaders.users.events import POSTGRES_EPOCH, lsn_text
@@ -37,7 +37,8 @@ def stream(
     command = sql.SQL("START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {})").format(
         sql.Identifier(slot), sql.SQL(lsn_text(start)), sql.Literal(sql.Identifier(publication).as_string())
     )
-    started = pgconn.exec_(command.as_string().encode())
+    pgconn.send_query(command.as_string().encode())
+    started = connection.wait(generators.execute(pgconn))[-1]
     if started.status != pq.ExecStatus.COPY_BOTH:
         raise psycopg.errors.error_from_result(started)
     pgconn.nonblocking = 1
@@ -48,7 +49,10 @@ def stream(
         if size == 0:  # nothing to read as yet
             deadline = deadline or time.monotonic() + PATIENCE_SECONDS
             if time.monotonic() > deadline:
-                raise TransientError(f"the database has sent nothing new for {PATIENCE_SECONDS:.0f} s: run again")
+                raise TransientError(
+                    f"the database has sent nothing new for {PATIENCE_SECONDS:.0f} s: run again. Where it sets "
+                    "synchronized_standby_slots, it waits for those standbys"
+                )
             if select([pgconn.socket], [], [], PING_SECONDS)[0]:
                 pgconn.consume_input()
             else:

@@ -7,14 +7,16 @@ one step with the landing of a file.
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from loaders.errors import OperatorError
 from loaders.lake import Lake
+from loaders.users.gaps import Gap
+from loaders.users.shape import Shape
 
 NAME = "customer.usuarios"
 KEY = f"state/{NAME}.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -41,21 +43,39 @@ class State:
     system_identifier: str | None = None
     database: str | None = None
     table: str | None = None
-    published_as: str | None = None  # see loaders.users.source.Table
-    position: int | None = None  # None: the epoch's snapshot is not landed as yet
+    published_as: Shape | str | None = None  # see loaders.users.shape.from_state
+    position: int | None = None  # None: the epoch's snapshot is not landed yet
     intent: Intent | None = None
+    created_slot: bool = False  # whether the slot of that name is this lake's; no other is ever dropped
+    timeline: int | None = None  # the one on which the changes before `position` were read; None: not known
+    comparable_from: int | None = None  # from this LSN on, raw has all changes of the epoch; see loaders.users.history
+    landed_at: str | None = None  # the batch time of the run that reached `position`; None: not known
+    gap: Gap | None = None  # between the former epoch and this one; dropped once the snapshot that records it is landed
 
     @classmethod
     def from_json(cls, body: bytes) -> Self:
         """Raises OperatorError when a newer loader has written it."""
         fields = json.loads(body)
-        if (version := fields.pop("format")) != FORMAT:
-            raise OperatorError(f"{KEY} has format {version}, this loader knows format {FORMAT}: use the newer one")
-        intent = fields.pop("intent")
-        return cls(**fields, intent=intent and Intent(**intent))
+        match version := fields.pop("format"):
+            case 1:
+                fields = _upgraded(fields)
+            case 2:
+                pass
+            case _:
+                raise OperatorError(
+                    f"{KEY} has format {version}, this loader knows formats up to {FORMAT}: use the newer one"
+                )
+        intent, gap = fields.pop("intent"), fields.pop("gap")
+        return cls(**fields, intent=intent and Intent(**intent), gap=gap and Gap(**gap))
 
     def to_json(self) -> bytes:
         return json.dumps({"format": FORMAT} | asdict(self), indent=2).encode()
+
+
+def _upgraded(fields: dict[str, Any]) -> dict[str, Any]:
+    """A state of format 1, which did not know timelines: it created its slot before anything was landed through it."""
+    began = fields["position"] is not None or fields["intent"] is not None
+    return fields | {"created_slot": began, "comparable_from": fields["position"], "gap": None}
 
 
 class Bookmark:

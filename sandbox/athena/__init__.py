@@ -19,7 +19,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from sandbox import home, postgres, processes
+from sandbox import home, postgres, private, processes
 from sandbox.athena import artifacts, trino
 
 AWS, TRINO, API = "athena-aws", "athena-trino", "athena-api"  # processes in the background
@@ -178,10 +178,7 @@ def _settled(known: Athena | None) -> Athena:
 
 def _save(athena: Athena) -> None:
     folder().mkdir(parents=True, exist_ok=True)
-    draft = folder() / "athena.json.new"
-    draft.touch(0o600)
-    draft.write_text(json.dumps(asdict(athena)))
-    draft.rename(folder() / "athena.json")
+    private.write(folder() / "athena.json", json.dumps(asdict(athena)))
 
 
 # ---------- whether each answers

@@ -26,6 +26,8 @@ import requests
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from loaders import settings
+
 VERSION = 476
 LOCK = Path(__file__).with_name("trino.lock")
 REPOSITORY = "https://repo1.maven.org/maven2"
@@ -74,9 +76,8 @@ def read_lock(text: str) -> Locked:
 
 def cache(environment: Mapping[str, str] = os.environ) -> Path:
     """Where Trino's files are kept: below SANDBOX_CACHE, by default the user's cache folder."""
-    given = environment.get("SANDBOX_CACHE")
-    user = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lakehouse"
-    return (Path(given) if given else user).expanduser().resolve() / f"trino-{VERSION}"
+    default = f"{environment.get('XDG_CACHE_HOME') or '~/.cache'}/lakehouse"
+    return Path(settings.place("SANDBOX_CACHE", environment, default)) / f"trino-{VERSION}"
 
 
 def install(folder: Path, locked: Locked, repository: str = REPOSITORY) -> Path:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from infra import warehouse
-from sandbox import home, postgres, processes
+from sandbox import home, postgres, private, processes
 from sandbox.redshift.faults import SERIALISATION_CONFLICT, Fault
 
 if TYPE_CHECKING:
@@ -124,13 +124,13 @@ def start(*, port: int = PORT, refuses: bool = False, environment: Mapping[str, 
     compat = hashlib.sha256(COMPAT.read_bytes()).hexdigest()
     if _read_settings().get("compat", compat) != compat:  # the project has changed: dbt builds all of it again
         stop()
-        shutil.rmtree(_folder())
-    servers = postgres.start(_folder(), standby=False, flavour=FLAVOUR)
+        shutil.rmtree(folder())
+    servers = postgres.start(folder(), standby=False, flavour=FLAVOUR)
     _create_database(servers)
-    if not (_folder() / AUTHORITIES).exists():
+    if not (folder() / AUTHORITIES).exists():
         from sandbox.redshift import certificate  # here, since few commands of the sandbox need it
 
-        certificate.write(_folder())
+        certificate.write(folder())
     former = _read_settings()
     settings = {
         "upstream": {
@@ -154,8 +154,8 @@ def start(*, port: int = PORT, refuses: bool = False, environment: Mapping[str, 
         raise RedshiftError(f"port {port} of 127.0.0.1 is taken: end what listens there, or choose another --port")
     if not postgres.is_free(settings["ports"]["credentials"]):
         settings["ports"]["credentials"] = postgres.free_port()
-    folder = _write_settings(settings | {"is_prepared": False})
-    processes.start(NAME, [sys.executable, "-m", "sandbox.redshift.server", folder], environment)
+    written = _write_settings(settings | {"is_prepared": False})
+    processes.start(NAME, [sys.executable, "-m", "sandbox.redshift.server", written], environment)
     _wait_until_ready()
     redshift = _redshift(settings)
     with psycopg.connect(redshift.dsn) as connection:
@@ -168,7 +168,7 @@ def start(*, port: int = PORT, refuses: bool = False, environment: Mapping[str, 
 def stop() -> None:
     """Stop all of it; its data stays."""
     processes.stop(NAME)
-    postgres.stop(_folder(), flavour=FLAVOUR)
+    postgres.stop(folder(), flavour=FLAVOUR)
 
 
 def running() -> Redshift | None:
@@ -239,30 +239,27 @@ def _password() -> str:
 # ---------- what is remembered
 
 
-def _folder() -> Path:
+def folder() -> Path:
     return home() / NAME
 
 
 def _read_settings() -> dict[str, Any]:
     try:
-        return json.loads((_folder() / "server.json").read_text())
+        return json.loads((folder() / "server.json").read_text())
     except FileNotFoundError:
         return {}
 
 
 def _write_settings(settings: Mapping[str, Any]) -> Path:
     """Returns the folder that has them."""
-    draft = _folder() / "server.json.new"
-    draft.touch(0o600)
-    draft.write_text(json.dumps(settings))
-    draft.rename(_folder() / "server.json")
-    return _folder()
+    private.write(folder() / "server.json", json.dumps(settings))
+    return folder()
 
 
 def _redshift(settings: Mapping[str, Any]) -> Redshift:
     upstream = settings["upstream"]
     return Redshift(
-        _folder(),
+        folder(),
         settings["ports"]["proxy"],
         f"http://127.0.0.1:{settings['ports']['credentials']}",
         settings["passwords"],

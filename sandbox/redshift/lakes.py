@@ -11,6 +11,7 @@ import boto3
 import duckdb
 import pyarrow.parquet as pq
 
+from loaders import settings
 from sandbox.redshift.external import ExternalError, Lake, Table
 
 KEY = "masking_key"  # the vault's table
@@ -29,9 +30,10 @@ def open_lake(environment: Mapping[str, str]) -> Lake:
             environment.get("ATHENA_RESULTS_URI") or "s3://athena-results/dbt/",
             environment.get("AWS_REGION") or "us-east-1",
         )
-    lake = environment.get("LAKE_URI") or "./lake"
-    file = environment.get("DUCKDB_PATH") or f"{lake}/warehouse.duckdb"
-    return DuckDbLake(Path(file).absolute(), environment.get("VAULT_URI") or "./vault")
+    known = settings.from_environment(environment)
+    if known.duckdb_path is None:
+        raise ExternalError("the lake is on S3: set DUCKDB_PATH to the file that dbt builds, or LAKE_TARGET=athena")
+    return DuckDbLake(Path(known.duckdb_path), known.vault_uri)
 
 
 class DuckDbLake:
@@ -39,7 +41,7 @@ class DuckDbLake:
 
     def __init__(self, file: Path, vault: str) -> None:
         self._file = file
-        self._vault = vault if "://" in vault else str(Path(vault).absolute())
+        self._vault = vault
         self._listed: dict[str, tuple[str, dict[str, Table]]] = {}
 
     def tables(self, database: str) -> Mapping[str, Table]:

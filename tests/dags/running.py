@@ -146,8 +146,6 @@ class Airflow:
         return self.environment | {
             "DBT_PROFILES_DIR": str(ROOT),
             "DBT_MANIFEST": str(self.folder / ".sandbox/airflow/dbt/manifest.json"),
-            "LAKE_URI": str(self.folder / "lake"),
-            "VAULT_URI": str(self.folder / "vault"),
             "CUSTOMER_DSN": self.database.dsn,
             "CUSTOMER_SNAPSHOT_DSN": self.database.snapshot_dsn,
             "DISNEY_API_URL": self.status["disney_api_url"],
@@ -186,6 +184,9 @@ def start(
         "PYTHONPATH": str(ROOT),
         "LAKEHOUSE_ENV_FILE": os.devnull,
         "SANDBOX_HOME": str(folder / ".sandbox"),
+        "LAKE_URI": str(folder / "lake"),
+        "VAULT_URI": str(folder / "vault"),
+        "DOCS_URI": str(folder / "docs-site"),
         "DBT_PROJECT_DIR": str(project),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         **(settings or {}),

@@ -1,5 +1,6 @@
 """The DAGs in a real Airflow: runs agree with the live table, what fails is red, the next run heals."""
 
+import json
 import os
 import re
 import signal
@@ -236,5 +237,34 @@ def test_the_grid_and_the_docs_open_in_a_browser(airflow: Airflow, page: Page) -
     expect(page.get_by_text("land_users").first).to_be_visible()
     if picture := os.environ.get("GRID_PICTURE"):
         page.screenshot(path=picture)
-    docs = requests.get(f"{airflow.url}/cosmos/lakehouse/dbt_docs_index.html", timeout=30)
+    docs = f"{airflow.url}/cosmos/lakehouse/dbt_docs_index.html"
+    page.wait_for_load_state()
+    assert "<title>dbt Docs</title>" in page.request.get(docs).text()  # with the login's cookie
+
+
+def test_what_plugins_serve_asks_for_a_login(airflow: Airflow) -> None:
+    """Use faults F2: dbt's docs, and whatever else a plugin adds to the web server."""
+    for path in ("dbt_docs", "dbt_docs_index.html", "manifest.json", "catalog.json", "", "../lakehouse/dbt_docs"):
+        url = f"{airflow.url}/cosmos/lakehouse/{path}"
+        assert requests.get(url, timeout=30).status_code == 401, path
+        forged = {"Authorization": "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZG1pbiJ9."}
+        assert requests.get(url, headers=forged, timeout=30).status_code in (401, 403), path
+    login = {"Authorization": f"Bearer {airflow.token}"}
+    docs = requests.get(f"{airflow.url}/cosmos/lakehouse/dbt_docs_index.html", headers=login, timeout=30)
     assert re.search("<title>dbt Docs</title>", docs.text)
+
+
+def test_no_other_user_can_read_what_holds_a_password_or_a_key(airflow: Airflow) -> None:
+    """Use faults F18: other users enter no folder of logs and open no file beside them."""
+    home = airflow.folder / ".sandbox"
+    secret = [airflow.password, json.loads(airflow.file("airflow/airflow.json"))["fernet_key"]]
+    closed = {path for path in home.rglob("*") if path.is_dir() and not path.stat().st_mode & 0o077}
+    found = set()
+    for path in home.rglob("*"):
+        if path.is_file() and not closed & set(path.parents):
+            holds = any(value.encode() in path.read_bytes() for value in secret)
+            found |= {path.name} if holds else set()
+            assert not (holds and path.stat().st_mode & 0o077), path
+    assert found == {"passwords.json", "airflow.json"}
+    assert {home / "airflow/logs", home / "processes"} <= closed
+    assert airflow.password not in airflow.file("processes/airflow-api-server.log")

@@ -1,6 +1,7 @@
 """The feature set of data science, and the example that reads it, by the command that a person types."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,7 +31,8 @@ def example() -> ModuleType:
 
 
 def run_example(folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, EXAMPLE], cwd=folder, capture_output=True, text=True)
+    places = os.environ | {"LAKE_URI": str(folder / "lake")}
+    return subprocess.run([sys.executable, EXAMPLE], env=places, cwd=folder, capture_output=True, text=True)
 
 
 def test_it_has_who_is_there_without_masks_and_without_gaps(

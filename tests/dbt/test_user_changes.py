@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loaders.users.gaps import Gap
 from tests.dbt.lakes import Dbt
 from tests.dbt.test_masking import python_hmac
 from tests.dbt.user_events import NOON, Event, land, row
@@ -211,23 +212,38 @@ def test_a_value_that_cannot_be_read_costs_that_value_and_neither_the_text_nor_t
     assert query("select count(*) from staging.stg_customer__rejected_user_changes") == [(0,)]
 
 
-def test_rejected_events_unreadable_values_and_drift_are_warned_of_without_values(dbt: Dbt, lake: Path) -> None:
+def test_gaps_rejected_events_unreadable_values_and_drift_are_warned_of_without_values(
+    dbt: Dbt, lake: Path, query: Query
+) -> None:
+    gap = Gap("the slot is gone", "2026-03-01T11:59:00.5+00:00", 1, 5, None)
+    source = (b'{"xid":null,"lsn":9' + gap.source_fields() + b"}").decode()
+    land(lake, [Event("t", 9, epoch=2, source=source)], NOON - timedelta(hours=1))
     gained = ANA | {"apelido": "Aninha"}
     del gained["cep"]
     bad = [
-        Event("c", 11, after="{"),
-        *(Event("c", 12, n, after=gained | {"id": str(n), **UNREADABLE_ANA}) for n in (2, 3)),
+        Event("c", 11, after="{", epoch=2),
+        *(Event("c", 12, n, after=gained | {"id": str(n), **UNREADABLE_ANA}, epoch=2) for n in (2, 3)),
     ]
-    land(lake, [*bad, Event("c", 13, after=gained)], NOON)
+    land(lake, [*bad, Event("c", 13, after=gained, epoch=2)], NOON)
     dbt("run", "--select", *CUSTOMER, "--exclude", "path:models/refined")
     results = dbt(
-        "test", "--select", "rejected_user_changes", "unreadable_user_columns", "drifted_user_columns"
+        "test",
+        "--select",
+        "gaps_in_user_changes",
+        "rejected_user_changes",
+        "unreadable_user_columns",
+        "drifted_user_columns",
     ).results
     assert {result.node.name: (str(result.status), result.failures) for result in results} == {
+        "gaps_in_user_changes": ("warn", 1),
         "rejected_user_changes": ("warn", 1),
         "unreadable_user_columns": ("warn", 4),
         "drifted_user_columns": ("warn", 2),
     }
+    columns = "epoch, former_epoch, reason, from_lsn, from_time, to_lsn, noticed_at"
+    assert query(f"select {columns} from staging.stg_customer__gaps") == [
+        (2, 1, "the slot is gone", 5, None, 10, datetime(2026, 3, 1, 11, 59, 0, 500_000))
+    ]
 
 
 def test_the_last_change_wins_and_a_deleted_user_leaves_nothing(build: Callable[..., None], query: Query) -> None:

@@ -51,6 +51,7 @@ class Event:
     before: dict | str | None = None
     after: dict | str | None = None
     epoch: int = 1
+    source: str = "{}"
 
     @property
     def position(self) -> Position:
@@ -83,7 +84,7 @@ def land(lake: Path, events: Iterable[Event], at: datetime, name: str | None = N
             "committed_at": event.committed_at,
             "before": document(event.before),
             "after": document(event.after),
-            "source": "{}",
+            "source": event.source,
             "batch_id": batch_id,
             "landed_at": at,
         }

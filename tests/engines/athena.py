@@ -16,6 +16,8 @@ from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.cli.main import dbtRunner
 
 from loaders.settings import Settings, from_environment
+from loaders.verify.lake import Lake
+from loaders.verify.source import Bucket
 from sandbox import athena, customer_app
 from sandbox.disney_api import DisneyApi
 from sandbox.postgres import Database
@@ -26,8 +28,9 @@ from tests.pipeline.product import Pipeline
 ROOT = Path(__file__).parents[2]
 PEOPLE, CHARACTERS = 120, 60
 LAYERS = ("staging", "curated", "refined")
+WIDTH = 64  # keys in a bucket of `verify`
 # As the DAGs call dbt (dags/lakehouse_dbt.py).
-AS_THE_DAG = ("--indirect-selection", "buildable", "--exclude-resource-type", "unit_test")
+AS_THE_DAG = ("--exclude-resource-type", "unit_test")
 
 
 class World:
@@ -133,6 +136,17 @@ class World:
             ]
             raise AssertionError(f"dbt {' '.join(arguments)}: {done.exception or failed}")
         return done.result
+
+    def hashes(self, target: str, epoch: int, lsn: int) -> tuple[dict[int, Bucket], list[tuple[Any, ...]]]:
+        """What `verify` asks of curated.users: the sums of all buckets, and the rows of one."""
+        environment = self.environment if target == "athena" else self.twin_environment
+        with patch.dict(os.environ, environment | {"LAKE_TARGET": target}, clear=True):
+            lake = Lake(self.folder / f"verify-{target}")
+            sums = lake.by_bucket(epoch, lsn, columns := lake.columns(), WIDTH)
+            rows = sorted(lake.rows(epoch, lsn, columns, WIDTH, [min(sums)]))
+        DuckDBConnectionManager.close_all_connections()
+        assert rows
+        return sums, rows
 
     # ---------- reading
 

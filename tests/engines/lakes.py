@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 PEOPLE, CHARACTERS = 150, 60
 NOTHING: Mapping[str, str] = MappingProxyType({})
 # As the DAG calls dbt (dags/lakehouse_dbt.py).
-AS_THE_DAG = ("--indirect-selection", "buildable", "--exclude-resource-type", "unit_test")
+AS_THE_DAG = ("--exclude-resource-type", "unit_test")
 
 
 class SmallLake:

@@ -24,8 +24,9 @@ POLICY_TYPES = (
 )
 # Every kind of trouble that somebody must hear of, and the metric that says so.
 ALARMED = {
-    "task_failed", "run_cut", "run_late", "model_failed", "test_failed", "source_stale", "slot_lag", "rows_rejected",
-    "values_unreadable", "source_drifted", "test_warned", "DAGDurationSuccess", "TotalExecutionTime", "ComputeSeconds",
+    "task_failed", "run_cut", "run_late", "model_failed", "test_failed", "source_stale", "slot_lag", "changes_missing",
+    "lake_differs", "rows_rejected", "values_unreadable", "source_drifted", "test_warned", "DAGDurationSuccess",
+    "TotalExecutionTime", "ComputeSeconds",
     "DeliveryToS3.DataFreshness", "FailedConversion.Records",
 }  # fmt: skip
 

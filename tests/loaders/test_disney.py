@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -151,7 +152,7 @@ def test_it_lands_on_s3(api: DisneyApi, bucket: str) -> None:
 
 # -- Lies: the exact snapshot or nothing.
 
-HONEST_ENOUGH = {"content-type", "no-id"}  # all the time the same, and the records can be had
+HONEST_ENOUGH = {"bom", "content-type", "no-id"}  # all the time the same, and the records can be had
 
 
 @pytest.mark.parametrize("turn", ["1", "2", "3-4", "13"])
@@ -262,6 +263,36 @@ def test_a_few_connections_are_kept_open_and_used_at_once(api: DisneyApi, settin
 def test_a_url_that_cannot_be_asked_needs_a_person(url: str, tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="DISNEY_API_URL"):
         land(from_environment({"LAKE_URI": str(tmp_path), "DISNEY_API_URL": url}))
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code", "message"),
+    [
+        (401, 1, "answered 401, as firewalls and rate limits do: it refuses us for now"),
+        (403, 1, "answered 403, as firewalls and rate limits do: it refuses us for now"),
+        (451, 1, "answered 451, as firewalls and rate limits do: it refuses us for now"),
+        (400, 2, "answered 400: check DISNEY_API_URL"),
+        (404, 2, "answered 404: check DISNEY_API_URL"),
+        (407, 2, "the proxy asks for a login: put it into HTTP_PROXY or HTTPS_PROXY"),
+        (410, 2, "answered 410: check DISNEY_API_URL"),
+    ],
+)
+def test_a_refusal_for_now_is_no_wrong_setting(status: int, exit_code: int, message: str, tmp_path: Path) -> None:
+    """Use faults F12."""
+
+    class Refusing(DisneyApi):
+        def answer(self, path: str, host: str) -> Answer:
+            return replace(super().answer(path, host), status=status, body=b"<html>Forbidden</html>")
+
+    with Refusing(MADE_UP) as api, pytest.raises(LoaderError, match=message) as failure:
+        land(settings_for(api, tmp_path))
+    assert failure.value.exit_code == exit_code
+
+
+def test_a_page_of_a_firewall_is_told_from_a_broken_answer() -> None:
+    """Use faults F12: outages and firewalls answer with 200 and a web page too."""
+    with pytest.raises(Exception, match="not a page of characters, but a web page"):
+        read_page("", b"\n<!doctype html><title>Attention Required!</title>")
 
 
 # -- Kills, other runs, failing disks.

@@ -123,10 +123,15 @@ LEAKS = {
         f"select email as x {USERS} join warehouse.curated.users as v using (email)",
         f"mart.x: holds email .*{IN_CLEAR}",
     ),
-    "the source's files read by hand": (
-        "select r.after as x"
-        " from read_parquet('lake/raw/customer/usuarios/*/*.parquet', hive_partitioning = true) as r",
+    "the source's files read as source() reads them": (
+        "select r.after as x from (select *,"
+        " cast(split_part(split_part(filename, '/load_date=', -1), '/', 1) as date) as load_date"
+        " from read_parquet('lake/raw/customer/usuarios/*/*.parquet', hive_partitioning = false)) as r",
         f"mart.x: holds document .*{IN_CLEAR}",
+    ),
+    "the source's files read by hand": (
+        "select r.after as x from read_parquet('lake/raw/customer/usuarios/*/*.parquet') as r",
+        "mart: its SQL cannot be read: it reads READ_PARQUET.*, which is no model, seed or source",
     ),
     "the key": (
         "select k.inner_pad as x from read_parquet('vault/masking_key/masking_key.parquet') as k",

@@ -44,7 +44,7 @@ MISTAKES: dict[str, str | tuple[str, str]] = {
         "{{ config(materialized='incremental', on_schema_change='fail') }} select user_id as x from {{ ref('users') }}"
         " {% if is_incremental() %} union all select cpf from {{ ref('users') }} {% endif %}"
     ),
-    "models/staging/customer/base_customer__user_changes.sql": (
+    "models/staging/customer/base/base_customer__user_changes.sql": (
         "\n    before,\n    after,\n    batch_id,\n",
         "\n    full_name as rg,\n    before,\n    after,\n    batch_id,\n",
     ),

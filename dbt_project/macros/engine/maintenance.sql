@@ -16,15 +16,13 @@
             {%- do run_until_done('optimize ' ~ relation ~ ' rewrite data using bin_pack', 'optimize') %}
             {%- if forget %}
                 {%- do replace_manifests(node, relation) %}
-                {%- do run_or_print(keep_snapshots(node, 1), false) %}
             {%- endif %}
+            {#- Each time, so that a run that failed midway does not leave a table that forgets its last days. #}
+            {%- do run_or_print(keep_snapshots(node, 1 if forget else 432000), false) %}
             {%- do run_until_done('vacuum ' ~ relation, 'vacuum') %}
             {%- if forget %}
-                {%- set forgotten = only_one_snapshot_is_left(relation) %}
+                {%- do vacuum_until_one_snapshot_is_left(relation) %}
                 {%- do run_or_print(keep_snapshots(node, 432000), false) %}
-                {%- if not forgotten %}
-                    {{- exceptions.raise_compiler_error(relation ~ " still has former snapshots: run maintain_tables with forget again") }}
-                {%- endif %}
             {%- endif %}
         {%- endif %}
     {%- endfor %}
@@ -37,15 +35,15 @@
     {%- do adapter.run_operation_with_potential_multiple_runs(statement, operation) %}
 {% endmacro %}
 
-{#- Whether the current snapshot is the only one; VACUUM is repeated until it is, ten times at most, because it keeps what is
-    younger than the second that keep_snapshots() allows. Result: boolean. #}
-{% macro only_one_snapshot_is_left(relation) %}
+{#- Repeats VACUUM until the current snapshot is the only one, because it keeps what is younger than the second that
+    keep_snapshots() allows. Result: nothing; raises a compiler error when ten more runs do not suffice. #}
+{% macro vacuum_until_one_snapshot_is_left(relation) %}
     {%- set snapshots = 'select count(*) from "' ~ relation.schema ~ '"."' ~ relation.identifier ~ '$snapshots"' %}
     {%- for _ in range(10) %}
-        {%- if run_query(snapshots).rows[0][0] | int <= 1 %}{{ return(true) }}{% endif %}
+        {%- if run_query(snapshots).rows[0][0] | int <= 1 %}{{ return('') }}{% endif %}
         {%- do run_until_done('vacuum ' ~ relation, 'vacuum') %}
     {%- endfor %}
-    {{- return(false) }}
+    {{- exceptions.raise_compiler_error(relation ~ " still has former snapshots: run maintain_tables with forget again") }}
 {% endmacro %}
 
 {#- Commits a change that changes no value, of one row, to a table that is kept (others are made again by each build). OPTIMIZE

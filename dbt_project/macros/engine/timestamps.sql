@@ -15,3 +15,20 @@
 {%- endmacro %}
 
 {% macro default__utc_timestamp() %}{{ lake_only('utc_timestamp', varargs) }}{% endmacro %}
+
+
+{#- A timestamp as text, always with six digits of a second ('2026-01-31 12:00:00.123456').
+    Result: varchar; null stays null. The same on every engine of the lake. #}
+{% macro timestamp_text(instant) %}
+    {{- return(adapter.dispatch('timestamp_text', 'lakehouse')(instant)) }}
+{% endmacro %}
+
+{% macro duckdb__timestamp_text(instant) -%}
+    strftime({{ instant }}, '%Y-%m-%d %H:%M:%S.%f')
+{%- endmacro %}
+
+{% macro athena__timestamp_text(instant) -%}
+    cast(cast({{ instant }} as timestamp(6)) as varchar)
+{%- endmacro %}
+
+{% macro default__timestamp_text() %}{{ lake_only('timestamp_text', varargs) }}{% endmacro %}

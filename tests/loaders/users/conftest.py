@@ -1,8 +1,10 @@
 """A lake of the test's own on a database of the test's own, and what raw says about it."""
 
 import json
+import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +15,10 @@ import pyarrow.dataset as ds
 import pytest
 
 from loaders import users
+from loaders.errors import OperatorError
 from loaders.raw import USER_CHANGES, Landed
 from loaders.settings import Settings
-from loaders.users import source
+from loaders.users import server
 from loaders.users.state import KEY
 from sandbox import customer_app, postgres
 
@@ -43,6 +46,17 @@ class Landing:
     def land(self, *, resnapshot: bool = False) -> Landed:
         return users.land(self.settings, resnapshot=resnapshot)
 
+    def refuses(self, *reasons: str) -> str:
+        """A run stops with exit code 2 and all of these reasons, and neither state nor raw changes; its message."""
+        state = (self.lake / KEY).read_bytes() if (self.lake / KEY).exists() else None
+        files = self.files()
+        with pytest.raises(OperatorError) as raised:
+            self.land()
+        assert [reason for reason in reasons if reason not in str(raised.value)] == [], str(raised.value)
+        assert files == self.files()
+        assert state == ((self.lake / KEY).read_bytes() if (self.lake / KEY).exists() else None)
+        return str(raised.value)
+
     def write(self, *statements: str) -> None:
         """Run the statements as the application, in one transaction."""
         with psycopg.connect(self.customer.app_dsn) as connection:
@@ -53,6 +67,23 @@ class Landing:
         with psycopg.connect(self.customer.admin_dsn, autocommit=True) as connection:
             cursor = connection.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def repeating(self, statement: str) -> Iterator[None]:
+        """Meanwhile the superuser runs the statement on the primary again and again."""
+        stop = threading.Event()
+
+        def repeat() -> None:
+            while not stop.wait(0.05):
+                self.admin(statement)
+
+        thread = threading.Thread(target=repeat)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     @property
     def state(self) -> dict:
@@ -91,7 +122,7 @@ class Landing:
 
     def live(self) -> dict[str, dict]:
         """The table itself, as text."""
-        with source.connect(self.customer.app_dsn) as connection, connection.cursor() as cursor:
+        with server.connect(self.customer.app_dsn) as connection, connection.cursor() as cursor:
             columns = [column.name for column in cursor.execute("SELECT * FROM public.usuarios LIMIT 0").description]
             with cursor.copy("COPY public.usuarios TO STDOUT") as copy:
                 return {row[0]: dict(zip(columns, row, strict=True)) for row in copy.rows()}
@@ -106,10 +137,43 @@ def landing(customer: postgres.Database, tmp_path: Path) -> Iterator[Landing]:
     assert len(keys) == len(set(keys))
 
 
+# A server of another version, which knows less than the sandbox's. OLDER_POSTGRES names the folder of another one's
+# binaries (above bin/): all tests that use it hold from PostgreSQL 14 on.
+OLDER = postgres.Flavour(
+    os.environ.get("OLDER_POSTGRES", "pginstall"),
+    ("--locale", "C"),
+    postgres.SETTINGS,
+    postgres.HBA,
+    postgres.CUSTOMER.roles,
+)
+
+
+@pytest.fixture(scope="session")
+def older_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Database]:
+    """A database on PostgreSQL 16, without a standby, for tests that leave nothing in it."""
+    home = tmp_path_factory.mktemp("older")
+    database = postgres.create_database(postgres.start(home, standby=False, flavour=OLDER), "customer")
+    yield database
+    postgres.stop(home, "immediate", flavour=OLDER)
+
+
+@pytest.fixture(params=["newer", pytest.param("older", marks=pytest.mark.xdist_group("older_postgres"))])
+def any_version(request: pytest.FixtureRequest) -> postgres.Database:
+    return request.getfixturevalue("older_database" if request.param == "older" else "customer_database")
+
+
 def person(name: str, **columns: str) -> str:
     """An INSERT of a made-up person; further columns are SQL expressions."""
     values = {"nome": f"'{name}'", "email": f"'{name.lower()}@example.com'", "cpf": "'000.000.000-00'"} | columns
     return f"INSERT INTO public.usuarios ({', '.join(values)}) VALUES ({', '.join(values.values())})"
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    """Return once the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -76,6 +76,7 @@ def test_a_new_epoch_gets_a_new_number_after_compaction(landing: Landing) -> Non
     landing.land()
     compact(landing.settings)
     lake = Bookmark(users.open_lake(landing.settings.lake_uri)).lake
+    landing.admin("SELECT pg_drop_replication_slot(%s)", landing.state["slot"])  # which nobody would know of
     lake.delete(["state/customer.usuarios.json"])  # the names are all that says which epochs there were
     landing.land(resnapshot=True)
     assert sorted(path.name[:2] for path in landing.files()) == ["1-", "2-"]

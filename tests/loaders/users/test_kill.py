@@ -19,23 +19,26 @@ import pytest
 from loaders import users
 from loaders.lake import local
 from loaders.settings import Settings
-from loaders.users import events, pgoutput, snapshot, source
+from loaders.users import changes, events, history, pgoutput, publication, server, slots, snapshot, timeline
 from loaders.users.state import Bookmark
 from sandbox import customer_app
 from tests.loaders.users.conftest import Landing, person, writing
 
 # A run is killed just before each call of one of these, which is just after what came before it.
 STEPS = [
-    (source, "connect"),
-    (source, "find_slot"),
-    (source, "drop_slot"),
-    (source, "create_slot"),
+    (users, "connect"),
+    (changes, "connect"),
+    (timeline, "identify"),
+    (history, "first_difference"),
+    (slots, "find"),
+    (slots, "drop"),
+    (slots, "create"),
     (snapshot, "begin_on_standby"),
     (Bookmark, "save"),
     (events, "write"),
     (os, "replace"),  # makes a file or the state visible
     (local, "_sync_folder"),
-    (source, "advance_slot"),
+    (slots, "advance"),
 ]
 PER_DAY = 200 * 86_400  # the application's changes
 
@@ -92,6 +95,8 @@ def witnessed(landing: Landing) -> Iterator[None]:
             change for change in seen if first <= change["commit_lsn"] < last
         ]
     assert landing.replayed() == landing.live()
+    begins = [event for event in landed if event["op"] == "t" and event["source"]["xid"] is None]
+    assert [event["epoch"] for event in begins if "gap_reason" not in event["source"]] == [1]
 
 
 def witness(landing: Landing) -> list[dict]:
@@ -100,8 +105,8 @@ def witness(landing: Landing) -> list[dict]:
         SELECT (lsn - '0/0')::bigint, data FROM pg_logical_slot_peek_binary_changes(
             'witness', NULL, NULL, 'proto_version', '1', 'publication_names', 'lakehouse_usuarios')
     """
-    with source.connect(landing.customer.dsn) as connection:
-        table = source.find_table(connection, "public.usuarios", is_standby=False)
+    with server.connect(landing.customer.dsn) as connection:
+        table = publication.find_table(connection, "public.usuarios")
         changes = pgoutput.decode(
             connection.execute(peek), relation_oid=table.oid, database=landing.customer.name, start=0, end=1 << 62
         )
