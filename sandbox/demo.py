@@ -65,8 +65,9 @@ class Demo:
         """Run a command of the project's environment as one step; on failure show what it said, and stop."""
         with self.step(name):
             done = subprocess.run(arguments, env=self.environment, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"{done.stdout}{done.stderr}\n{name} failed: {' '.join(arguments)} exited with {done.returncode}")
+            if done.returncode:
+                failure = f"{name} failed: {' '.join(arguments)} exited with {done.returncode}"
+                sys.exit(f"{done.stdout}{done.stderr}\n{failure}")
         return done.stdout
 
     def loader(self, name: str, *arguments: str) -> dict:
