@@ -1,5 +1,8 @@
 """`python -m benchmarks.chaos`: kill, crash and promote at random; print what it left, and exit with 1 on a fault."""
 
+if __name__ == "__main__":  # before what takes time to import
+    import loaders.interruptible  # noqa: F401 (ends this program in one line when it is interrupted)
+
 import argparse
 import json
 import logging

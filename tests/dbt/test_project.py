@@ -9,6 +9,7 @@ import pytest
 from dbt.cli.main import dbtRunner
 
 from loaders import key, raw
+from tests import parsed
 from tests.dbt.conftest import ROOT
 from tests.dbt.lakes import Dbt
 
@@ -102,8 +103,9 @@ NO_KEY = {"cost_line_items"}  # AWS promises no column that is unique
 
 def test_the_project_has_the_shape_that_dbts_evaluator_asks_for(dbt: Dbt, documents: Path) -> None:
     """Use faults F19. With the tests of the daily build."""
-    dbt("parse", "--vars", "{daily: true}")
-    manifest = json.loads(next(documents.rglob("manifest.json")).read_text())
+    arguments = ("parse", "--vars", "{daily: true}")
+    dbt(*arguments)
+    manifest = json.loads((parsed.folder_for(arguments, documents) / "manifest.json").read_text())
     models = {node["unique_id"]: node for node in of_type(manifest, "model")}
     tests: dict[str, set[str]] = {id_: set() for id_ in models}
     for test in of_type(manifest, "test"):
