@@ -136,7 +136,6 @@ def test_a_promotion_in_mid_run_with_a_failover_slot(
 def test_changes_that_the_new_primary_never_had(cluster: Cluster, tmp_path: Path) -> None:
     """Change-data faults D2: noticed though the new primary is past the bookmark; repaired from a replica, recorded."""
     landing = cluster.landing(tmp_path / "lake")
-    landing.use(customer_gaps="stop")
     landing.write(person("Ana"), person("Bia"), person("Caio"))
     landing.land()
     cluster.wait_for_slot(landing)
@@ -216,7 +215,6 @@ def test_a_slot_that_is_a_copy_is_refused(cluster: Cluster, tmp_path: Path) -> N
 def test_a_restore_of_files_without_a_new_timeline(cluster: Cluster, tmp_path: Path) -> None:
     """Change-data faults D2's kind: the same LSNs hold other transactions, on the same timeline."""
     landing = cluster.landing(tmp_path / "lake")
-    landing.use(customer_gaps="stop")
     landing.write(person("Ana"), person("Bia"))
     landing.land()
     postgres.stop(cluster.home, flavour=FLAVOUR)
