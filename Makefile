@@ -5,6 +5,8 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 CHECKS := .checks/checkov/.ready .checks/ministack/.ready
 DOCS_PORT ?= 8080
+# pip and uv keep what they download in the user's cache folder, unless it cannot be written (a container's user may have no home).
+NO_CACHE = $(shell d="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$d" 2>/dev/null && test -w "$$d" || echo --no-cache-dir)
 
 .DEFAULT_GOAL := help
 
@@ -96,15 +98,15 @@ clean:  ## Stop everything and delete what runs have made: lake, vault, sandbox,
 $(READY): requirements.lock Makefile
 	@python3 -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, python3 is %d.%d" % v)'
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check uv
-	$(VENV)/bin/uv pip sync --quiet --python $(PYTHON) --require-hashes requirements.lock
+	$(PYTHON) -m pip install $(NO_CACHE) --quiet --disable-pip-version-check uv
+	$(VENV)/bin/uv pip sync $(NO_CACHE) --quiet --python $(PYTHON) --require-hashes requirements.lock
 	@$(PYTHON) -c 'from loaders import environment; environment.install()'
 	@touch $@
 
 # What checks templates lives apart: checkov and ministack each hold boto3 to a version that the project does not have.
 .checks/%/.ready: infra/checks/%.requirements.lock $(READY)
 	python3 -m venv $(@D)
-	$(VENV)/bin/uv pip sync --quiet --python $(@D)/bin/python --require-hashes $<
+	$(VENV)/bin/uv pip sync $(NO_CACHE) --quiet --python $(@D)/bin/python --require-hashes $<
 	@touch $@
 
 .PHONY: lock

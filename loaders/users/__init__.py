@@ -316,7 +316,8 @@ def _land_changes(bookmark: Bookmark, ledger: Ledger, source: Source) -> Landed:
         landed = _land_range(bookmark, ledger, source)
     if bookmark.state.position < source.server.position:
         intent = Intent(_batch_time(bookmark.lake), end=source.server.position)
-        bookmark.save(replace(bookmark.state, published_as=source.table.shape, intent=intent))
+        seen = {"table": source.table.qualified_name, "published_as": source.table.shape}
+        bookmark.save(replace(bookmark.state, **seen, intent=intent))
         landed = landed.followed_by(_land_range(bookmark, ledger, source))
     return landed
 

@@ -13,6 +13,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from loaders.errors import OperatorError
 
+QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'")
+KEY = re.compile(r"(\w+)\s*=")
 URL = re.compile(r"postgres(?:ql)?://(?P<user>[^@/]*@)?(?P<rest>.*)", re.DOTALL)
 HOST = re.compile(r"[\w.:-]*|[/@].*")  # a name or address, or a folder of sockets
 PORT = re.compile("[0-9]{0,5}")
@@ -39,17 +41,20 @@ def parse(text: str, setting: str) -> Dsn:
     """Raises OperatorError unless the text is a libpq URL, or key=value pairs, that can be read in one way only."""
     try:
         parameters = {name: str(value) for name, value in conninfo_to_dict(text).items()}
-    except psycopg.Error:
+    except (psycopg.Error, UnicodeDecodeError):  # %ED alone is no UTF-8
         parameters = None
     url = URL.fullmatch(text)
+    keys = [] if url else KEY.findall(QUOTED.sub("", text))
     if (
         parameters is None
         or (url and "@" in url["rest"])
+        or len(keys) != len(set(keys))
         or not all(map(HOST.fullmatch, parameters.get("host", "").split(",")))
         or not all(map(PORT.fullmatch, parameters.get("port", "").split(",")))
     ):
         raise OperatorError(
             f"{setting} is not a well-formed libpq URL (postgresql://user:password@host:5432/database) or list of "
-            "key=value. In a URL, write each character of a password that is no letter or digit as %XX: @ is %40, / %2F"
+            "key=value. In a URL, write each character of a password that is no letter or digit as %XX: @ is %40, / is "
+            "%2F. In a list, put the password in single quotes"
         )
     return Dsn(setting, parameters)

@@ -200,9 +200,13 @@ tblproperties (
     assert any("`raw`.`customer_usuarios`" in statement for statement in statements)
 
 
-def test_developers_schemas_bear_their_name(engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("target", ["redshift_dev", "local_dev"])
+def test_developers_schemas_bear_their_name(
+    target: str, engine: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Use faults F15: on DuckDB too."""
     monkeypatch.setenv("USER", "ana")
-    nodes = [node for node in engine("redshift_dev", "parse").nodes.values() if node.resource_type == "model"]
+    nodes = [node for node in engine(target, "parse").nodes.values() if node.resource_type == "model"]
     assert {node.schema for node in nodes} == {"ana_staging", "ana_curated", "ana_refined"}
 
 

@@ -113,6 +113,28 @@ def test_other_relations_are_left_out_and_not_counted() -> None:
     assert (first.op, first.change_seq, second.op, second.change_seq) == ("c", 0, "d", 1)
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ((("id", False), ("email", True)), change(b"D", row(b"K", None, "a@example.com"))),
+        ((("id", False), ("email", True)), change(b"U", row(b"N", "2", "a@example.com"))),  # its key may have moved
+        ((("id", True), ("email", True)), change(b"U", row(b"N", "2", "a@example.com"))),
+        ((("id", False), ("email", False)), change(b"D", row(b"K", None, None))),
+        # The table's identity is the key, that of the partition is not
+        ((("id", True), ("email", False)), change(b"D", row(b"K", None, "a@example.com"))),
+        ((("id", True), ("email", False)), change(b"U", row(b"O", None, '"id":"1"'), row(b"N", "2", "x"))),
+    ],
+)
+def test_a_change_that_does_not_name_its_row_by_the_key_stops_loudly(
+    columns: Sequence[tuple[str, bool]], message: bytes
+) -> None:
+    """Change-data faults A6. Inserts, and other transactions' changes, are not concerned."""
+    decoded(begin(5), relation(columns), change(b"I", row(b"N", "1", "x")), commit(5))
+    decoded(begin(5), relation(columns), message, commit(5), start=6)
+    with pytest.raises(OperatorError, match="do not say by id which row they are of"):
+        decoded(begin(5), relation(columns), message)
+
+
 def test_a_relation_message_changes_how_the_next_rows_are_read() -> None:
     old, new = (("id", True), ("nome", False)), (("id", True), ("nome_completo", False), ("apelido", False))
     before, after = decoded(
