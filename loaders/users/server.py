@@ -74,7 +74,7 @@ UNUSABLE = (
     ("no password supplied", "the server asks for a password, and there is none"),
     ("certificate", "TLS failed: see sslmode, sslrootcert and the server's certificate"),
     ("does not support SSL", "TLS is required by sslmode, and the server offers none"),
-    ("service", "the service that it names is not defined"),
+    ("definition of service", "the service that it names is not defined"),
     ("invalid", "a parameter has a value that libpq does not know"),
 )
 

@@ -29,7 +29,7 @@ def test_batches_are_built_whatever_the_clock_said_and_however_late_a_killed_run
     landing = Landing(customer, lake)
 
     def land(days: float) -> None:
-        monkeypatch.setattr(users, "_now", lambda: DAY + timedelta(days=days))
+        monkeypatch.setattr(users.landing, "now", lambda: DAY + timedelta(days=days))
         landing.land()
 
     def built() -> list[str]:
@@ -50,7 +50,7 @@ def test_batches_are_built_whatever_the_clock_said_and_however_late_a_killed_run
     # F1: killed right after its intent was saved, on a day on which something had been built.
     landing.write(person("Eva"))
     with monkeypatch.context() as patch:
-        patch.setattr(users, "_land", lambda *_: pytest.fail("killed", pytrace=False))
+        patch.setattr(users.landing, "land_file", lambda *_: pytest.fail("killed", pytrace=False))
         with pytest.raises(pytest.fail.Exception):
             land(0.2)
     config = landing.settings

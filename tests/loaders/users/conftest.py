@@ -38,6 +38,7 @@ class Landing:
             customer_table="public.usuarios",
             customer_dsn=customer.dsn,
             customer_snapshot_dsn=customer.snapshot_dsn,
+            customer_gaps="stop",  # so that a test sees each gap
         )
 
     def use(self, **settings: str | None) -> None:

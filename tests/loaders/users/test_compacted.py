@@ -18,7 +18,7 @@ from tests.loaders.users.conftest import Landing, person, writing
 @pytest.fixture(autouse=True)
 def closed_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """All lands on one day that is long over."""
-    monkeypatch.setattr(users, "_now", lambda: datetime(2026, 3, 1, 12, tzinfo=UTC))
+    monkeypatch.setattr(users.landing, "now", lambda: datetime(2026, 3, 1, 12, tzinfo=UTC))
 
 
 def test_landing_goes_on_while_files_are_compacted(landing: Landing) -> None:
@@ -56,7 +56,7 @@ def test_a_killed_snapshot_is_found_again_by_its_name(landing: Landing, monkeypa
     landing.land()
 
     with monkeypatch.context() as patch, pytest.raises(TransientError, match="killed"):
-        patch.setattr(users, "_save_position", lambda bookmark: (_ for _ in ()).throw(TransientError("killed")))
+        patch.setattr(users.landing, "save_position", lambda bookmark: (_ for _ in ()).throw(TransientError("killed")))
         landing.land(resnapshot=True)
     names = {path.name for path in landing.files()}
     assert compact(landing.settings).files == 0

@@ -19,7 +19,7 @@ import pytest
 from loaders import users
 from loaders.lake import local
 from loaders.settings import Settings
-from loaders.users import changes, events, history, pgoutput, publication, server, slots, snapshot, timeline
+from loaders.users import changes, epochs, events, history, pgoutput, publication, server, slots, snapshot, timeline
 from loaders.users.state import Bookmark
 from sandbox import customer_app
 from tests.loaders.users.conftest import Landing, person, writing
@@ -27,6 +27,7 @@ from tests.loaders.users.conftest import Landing, person, writing
 # A run is killed just before each call of one of these, which is just after what came before it.
 STEPS = [
     (users, "connect"),
+    (epochs, "connect"),
     (changes, "connect"),
     (timeline, "identify"),
     (history, "first_difference"),

@@ -211,7 +211,11 @@ def test_a_server_that_refuses_is_no_failure_that_a_retry_heals(any_version: pos
         ('root certificate file "/x" does not exist', OperatorError, "TLS failed"),
         ('invalid sslmode value: "secret"', OperatorError, "does not know"),
         ('definition of service "secret" not found', OperatorError, "is not defined"),
-        ("[Errno -2] failed to resolve host 'secret'", TransientError, "its name cannot be resolved"),
+        (
+            "failed to resolve host 'secret': [Errno -2] Name or service not known",
+            TransientError,
+            "its name cannot be resolved",
+        ),
         ("connection timeout expired", TransientError, "no connection could be made to db:5432"),
     ],
 )
