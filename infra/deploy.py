@@ -8,6 +8,7 @@ left alone, so to run it again after a failure goes on where it stopped.
 import argparse
 import hashlib
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -235,7 +236,8 @@ def upload_bundle(environment: Environment, outputs: Mapping[str, str]) -> dict[
     with tempfile.TemporaryDirectory(prefix="lakehouse-mwaa-") as folder:
         bundle.bundle(Path(folder))
         settings = settings_of(outputs, environment)
-        Path(folder, "dags/.env").write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
+        lines = (f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
+        Path(folder, "dags/.env").write_text("".join(lines))
         paths = {path.relative_to(folder).as_posix(): path for path in Path(folder).rglob("*") if path.is_file()}
         versions = {key: _put(client, bucket, key, path.read_bytes()) for key, path in sorted(paths.items())}
     print(f"s3://{bucket}: {len(versions)} files of the bundle")

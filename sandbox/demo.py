@@ -18,11 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 from rich.console import Console
 from rich.table import Table
 
-from loaders import settings, verify
+from loaders import duckdb_file, settings, verify
 from loaders.errors import LoaderError
 from sandbox import cost_export, customer_app, disney_api, home, postgres, world
 
@@ -66,8 +65,9 @@ class Demo:
         """Run a command of the project's environment as one step; on failure show what it said, and stop."""
         with self.step(name):
             done = subprocess.run(arguments, env=self.environment, capture_output=True, text=True)
-        if done.returncode:
-            sys.exit(f"{done.stdout}{done.stderr}\n{name} failed: {' '.join(arguments)} exited with {done.returncode}")
+            if done.returncode:
+                failure = f"{name} failed: {' '.join(arguments)} exited with {done.returncode}"
+                sys.exit(f"{done.stdout}{done.stderr}\n{failure}")
         return done.stdout
 
     def loader(self, name: str, *arguments: str) -> dict:
@@ -86,8 +86,8 @@ class Demo:
             done = dbtRunner(callbacks=[show]).invoke(["--log-level", "none", *arguments])
             if isinstance(done.exception, KeyboardInterrupt):
                 raise done.exception
-        if must_succeed and not done.success:
-            sys.exit(f"{name} failed: {done.exception or 'see above'}")
+            if must_succeed and not done.success:
+                sys.exit(f"{name} failed: {done.exception or 'see above'}")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -191,7 +191,7 @@ def compare(demo: Demo) -> verify.Verified:
 
 def show_tables(demo: Demo) -> None:
     """Print what DuckDB holds now: rows by relation, a few masked users, and cost by layer."""
-    with duckdb.connect(demo.settings.duckdb_path, read_only=True) as connection:
+    with duckdb_file.connect(demo.settings.duckdb_path, read_only=True) as connection:
         relations = connection.sql(RELATIONS).fetchall()
         counts = [
             connection.sql('select count(*) from "{}"."{}"'.format(*names)).fetchall()[0][0] for names in relations

@@ -13,9 +13,11 @@ import pytest
 from loaders import paths
 from loaders.errors import OperatorError
 from loaders.settings import from_environment, lands_users, place, targets
+from sandbox.athena import artifacts
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = (ROOT / ".env.example").read_text()
+LOCK = (ROOT / "sandbox/athena/trino.lock").read_text()
 # Where a developer works, not how the product runs.
 NOT_SETTINGS = {"DBT_SCHEMA", "USER"}
 
@@ -145,3 +147,14 @@ def test_an_empty_setting_is_one_that_is_not_set() -> None:
         lands_users({"CHANGE_FEED_NAME": "Stream"})
     assert from_environment({"LAKE_URI": "/what?", "DUCKDB_PATH": "/elsewhere.duckdb"}).duckdb_path
     assert from_environment({"LAKE_URI": "s3://lake"}).duckdb_path is None
+
+
+def test_no_home_is_needed(tmp_path: Path) -> None:
+    """Use faults F16: pip, uv and the local Athena where the home folder cannot be written."""
+    say = ["make", "--silent", "--eval", "say: ; @echo \\[$(NO_CACHE)\\]", "say"]
+    for home, flag in ((tmp_path, "[]"), (Path("/proc/no-home"), "[--no-cache-dir]")):
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+        done = subprocess.run(say, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == flag
+    with pytest.raises(artifacts.ArtifactError, match="set SANDBOX_CACHE to another folder"):
+        artifacts.install(Path("/proc/no-home/trino"), artifacts.read_lock(LOCK))

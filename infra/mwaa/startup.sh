@@ -23,5 +23,4 @@ export DO_NOT_TRACK=1
 export AIRFLOW__COSMOS__ENABLE_CACHE_DBT_YAML_SELECTORS=False
 # A copy of a producer's results for its next try, written anew after each node of dbt: a producer has one try.
 export AIRFLOW__COSMOS__ENABLE_WATCHER_RELIABLE_RETRY=False
-# The docs site that lakehouse_daily publishes, in Airflow's menu.
-export AIRFLOW__COSMOS__DBT_DOCS_PROJECTS="{\"lakehouse\": {\"dir\": \"$DOCS_URI\", \"conn_id\": \"aws_default\", \"name\": \"Lakehouse\"}}"
+# No AIRFLOW__COSMOS__DBT_DOCS_PROJECTS: Cosmos would serve dbt's docs without a login (astronomer/astronomer-cosmos #2972).

@@ -74,9 +74,12 @@ UNUSABLE = (
     ("no password supplied", "the server asks for a password, and there is none"),
     ("certificate", "TLS failed: see sslmode, sslrootcert and the server's certificate"),
     ("does not support SSL", "TLS is required by sslmode, and the server offers none"),
-    ("service", "the service that it names is not defined"),
+    ("definition of service", "the service that it names is not defined"),
     ("invalid", "a parameter has a value that libpq does not know"),
 )
+
+DIRECT = "Let it lead to the database itself, or let the pooler pass `options` and pool whole sessions"
+TOO_OLD = "the customer database must run PostgreSQL 14 or newer"
 
 
 class Connection(psycopg.Connection):
@@ -155,6 +158,12 @@ def _escape(value: str) -> str:
 def _not_connected(text: str, dsn: Dsn) -> LoaderError:
     if said := [line.strip() for line in re.findall(r"FATAL:\s+(.+)", text)]:
         message = "; ".join(dict.fromkeys(said))
+        if "startup parameter" in message:
+            return OperatorError(
+                f"{dsn.setting} leads through a pooler that refuses session settings: {message}. {DIRECT}"
+            )
+        if "unrecognized configuration parameter" in message:
+            return OperatorError(TOO_OLD)
         if any(map(PASSING.search, said)):
             return TransientError(f"the customer database at {dsn.place} takes no connections now: {message}")
         return OperatorError(
@@ -183,8 +192,7 @@ def _check_session(connection: psycopg.Connection, session: dict[str, str], sett
             else "changes sessions between statements"
         )
         raise OperatorError(
-            f"{setting} leads through a pooler that {what}, so the data that is read could differ. "
-            "Connect to the database itself, or let the pooler pass `options` and pool whole sessions"
+            f"{setting} leads through a pooler that {what}, so the data that is read could differ. {DIRECT}"
         )
 
 
@@ -220,7 +228,7 @@ def inspect(connection: psycopg.Connection) -> Server:
 def check_server(server: Server) -> None:
     """Raise OperatorError unless the server can decode its WAL into UTF-8 text."""
     if server.version < 140_000:
-        raise OperatorError("the customer database must run PostgreSQL 14 or newer")
+        raise OperatorError(TOO_OLD)
     if server.is_standby and server.version < 160_000:
         raise OperatorError("CUSTOMER_DSN leads to a standby, which can decode changes from PostgreSQL 16 on")
     if server.wal_level != "logical":

@@ -87,7 +87,12 @@ def install(folder: Path, locked: Locked, repository: str = REPOSITORY) -> Path:
     """
     if _is_whole(folder, locked):
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # a container's user may have no home
+        raise ArtifactError(
+            f"{folder} cannot be made ({error.strerror}): set SANDBOX_CACHE to another folder"
+        ) from None
     with _alone(folder):
         if not _is_whole(folder, locked):
             downloads = folder / "downloads"

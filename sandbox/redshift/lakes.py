@@ -11,7 +11,8 @@ import boto3
 import duckdb
 import pyarrow.parquet as pq
 
-from loaders import settings
+from loaders import duckdb_file, settings
+from loaders.errors import TransientError
 from sandbox.redshift.external import ExternalError, Lake, Table
 
 KEY = "masking_key"  # the vault's table
@@ -86,14 +87,10 @@ class DuckDbLake:
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         """DuckDB allows one process that writes or many that read: wait for a writer. Raises ExternalError."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return duckdb.connect(str(self._file), read_only=True)
-            except duckdb.IOException as error:
-                if time.monotonic() > deadline:
-                    raise ExternalError(f"the lake's DuckDB file cannot be read: {error}") from None
-                time.sleep(_POLL)
+        try:
+            return duckdb_file.connect(self._file, read_only=True, patience=PATIENCE)
+        except (TransientError, duckdb.IOException) as error:
+            raise ExternalError(f"the lake's DuckDB file cannot be read: {error}") from None
 
     def _vault_files(self) -> list[str]:
         """The Parquet files of the masking key, which is all of the vault that Glue's catalogue lists."""

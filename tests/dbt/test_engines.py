@@ -26,7 +26,7 @@ PROJECT = ROOT / "dbt_project"
 # function, and nobody here can ask Athena or Redshift.
 STANDARD = """
     avg cast chr coalesce concat count date_trunc extract greatest lag lead length lower max min nullif over replace
-    reverse row_number rtrim split_part strpos substr sum upper values
+    row_number rtrim split_part strpos substr sum translate upper values
 """
 FUNCTIONS = {
     "duckdb": f"""{STANDARD}

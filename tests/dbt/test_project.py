@@ -82,6 +82,50 @@ def test_pseudonyms_stand_beside_their_keys_id(manifest: dict[str, Any]) -> None
     assert masked == {name.split(".")[-1] for name in test["depends_on"]["nodes"]}
 
 
+# What dbt-project-evaluator asks for, as rules of our own: the package cannot be fetched here.
+PREFIXES = {
+    "staging": r"(base|stg)_[a-z]+__\w+",
+    "refined": r"(dim|fct|mart)_\w+|user_features",  # the feature set has the name that data science gave it
+    "curated": r"(?!(base|stg|int|dim|fct|mart)_)\w+",  # plain names, which others rely on (docs/architecture.md)
+}
+# Models beside a source's one base model that read it, and why.
+ALSO_READ = {
+    "customer.usuarios": {
+        "user_changes",  # which batches are new, in the order in which they landed
+        "stg_customer__gaps",  # what only a snapshot's first event says
+    },
+    "vault.masking_key": {"dim_characters", "dim_users", "fct_character_appearances"},  # never copied into a table
+}
+KEYS = {"unique", "unique_together", "key_of_latest_batch"}
+NO_KEY = {"cost_line_items"}  # AWS promises no column that is unique
+
+
+def test_the_project_has_the_shape_that_dbts_evaluator_asks_for(dbt: Dbt, documents: Path) -> None:
+    """Use faults F19. With the tests of the daily build."""
+    dbt("parse", "--vars", "{daily: true}")
+    manifest = json.loads(next(documents.rglob("manifest.json")).read_text())
+    models = {node["unique_id"]: node for node in of_type(manifest, "model")}
+    tests: dict[str, set[str]] = {id_: set() for id_ in models}
+    for test in of_type(manifest, "test"):
+        if test.get("attached_node") in tests:
+            tests[test["attached_node"]].add(test["test_metadata"]["name"])
+    for id_, node in models.items():
+        name, layer, folder = node["name"], node["schema"], Path(node["original_file_path"]).parent.name
+        assert re.fullmatch(PREFIXES[layer], name), name
+        assert tests[id_], f"{name} has no data test"
+        assert layer == "staging" or name in NO_KEY or tests[id_] & KEYS, f"{name} has no test of its key"
+        assert (folder == "base") == name.startswith("base_"), name
+    shown = {id_ for exposure in manifest["exposures"].values() for id_ in exposure["depends_on"]["nodes"]}
+    assert {models[id_]["name"] for id_ in shown if models[id_]["access"] != "public"} == set()
+    for id_, source in manifest["sources"].items():
+        name = f"{source['source_name']}.{source['name']}"
+        readers = {models[reader]["name"] for reader in manifest["child_map"][id_] if reader in models}
+        base = {reader for reader in readers if reader.startswith("base_")}
+        assert readers - base == ALSO_READ.get(name, set()), name
+        assert len(base) == (0 if name == "vault.masking_key" else 1)
+        assert name == "vault.masking_key" or source["freshness"]["warn_after"]["count"], name
+
+
 def test_sources_have_the_columns_that_the_loaders_write(manifest: dict[str, Any]) -> None:
     sources = {
         source["identifier"]: {name: column["data_type"] for name, column in source["columns"].items()}

@@ -96,7 +96,7 @@ def test_refined_shows_nobody(build: Callable[..., None], query: Query) -> None:
         python_hmac("1"),
         python_hmac("ana@example.com"),
         python_hmac("52998224725"),
-        python_hmac("5511987654321"),
+        python_hmac("11987654321"),
         "A. S.",
         "a***@example.com",
         "***.982.247-**",
@@ -108,6 +108,7 @@ def test_refined_shows_nobody(build: Callable[..., None], query: Query) -> None:
         "0-1999",
         "ativo",
         date(2026, 1, 1),
+        None,
         False,
         None,
     )
@@ -167,6 +168,13 @@ def test_a_value_that_cannot_be_read_costs_that_value_and_neither_the_text_nor_t
     users = (
         "select user_id, notes, monthly_income, unreadable_columns from curated.users where not is_deleted order by 1"
     )
+    assert query("select unreadable_columns from refined.dim_users where masked_name is null order by 1") == [
+        (",birth_date,monthly_income,",),
+        (",monthly_income,",),
+        (",notes,",),
+        (",notes,created_at,",),
+        (None,),
+    ]
     assert query(users) == [
         (1, "new", None, ",monthly_income,"),
         (3, None, 2, ",notes,"),

@@ -3,10 +3,12 @@
 None stands for "not a value of that type": the column is then null and named in `unreadable_columns`.
 """
 
-import json
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
+
+from tests.dbt.test_masking import MASKS, PHONES, TAX_NUMBERS
+from tests.dbt.user_events import COLUMNS, Event, row
 
 DATES: dict[str, date | None] = {
     "1980-02-03": date(1980, 2, 3),
@@ -130,13 +132,54 @@ CASTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def documents(first_id: int) -> list[str]:
-    """Rows of the customer table as JSON: one for each text above in each of its columns; ids count from `first_id`."""
+# What masks and digests are given, by column: the golden vectors of tests/dbt/test_masking.py.
+MASKED: dict[str, list[str]] = {
+    "nome": list(MASKS["mask_initials('value')"]),
+    "email": list(MASKS["mask_email('value')"]),
+    "cpf": [*MASKS["mask_cpf('value')"], *(text for texts in TAX_NUMBERS.values() for text in texts)],
+    "telefone": [*MASKS["mask_phone('value')"], *(text for texts in PHONES.values() for text in texts)],
+    "cep": list(MASKS["mask_postal_code('value')"]),
+}
+
+# Without an operation or a key that can be read: set aside.
+WITHOUT_A_KEY = [
+    "{",
+    "[1]",
+    "{}",
+    '{"id":null}',
+    '{"id":"x"}',
+    '{"id":"1.5"}',
+    '{"id":{"a":1}}',
+    '{"id":[7]}',
+    '{"id":true}',
+]
+
+
+def events(first_id: int, first_lsn: int) -> list[Event]:
+    """Change events: a row for each text above in its column, with ids from `first_id` on; rows whose long text is
+    unreadable, then left out, or moved to another key; and events that are set aside."""
     cases = [(column, text) for column, (_, texts) in CASTS.items() for text in texts]
     cases += [(column, text) for column in ("uf", "status") for text in TRIMMED]
     cases += [(column, value) for column in ("observacoes", "nome", "renda_mensal") for value in NESTED]
+    cases += [(column, text) for column, texts in MASKED.items() for text in texts]
     rows = [{column: text} for column, text in cases]
     rows += [
         {"renda_mensal": "NaN", "data_nascimento": "infinity", "observacoes": {}, "criado_em": "soon", "nome": "Ana"}
     ]
-    return [json.dumps({"id": str(first_id + n)} | row) for n, row in enumerate(rows)]
+    found = [Event("c", first_lsn, n, after={"id": str(first_id + n)} | row) for n, row in enumerate(rows)]
+    found += [Event("c", first_lsn + 1, n, after=text) for n, text in enumerate(WITHOUT_A_KEY)]
+
+    old, new, moved = (str(first_id + len(rows) + n) for n in range(3))
+    kept = {key: None for key in COLUMNS if key != "observacoes"}
+    found += [
+        Event("c", first_lsn + 2, 0, after=row(int(old), observacoes="readable")),
+        Event("c", first_lsn + 2, 1, after=row(int(new), observacoes="readable")),
+        Event("u", first_lsn + 3, 0, after=row(int(old), observacoes=["no text"])),
+        Event("u", first_lsn + 3, 1, after=row(int(new), observacoes="newer", renda_mensal="NaN")),
+        Event("u", first_lsn + 4, 0, {"id": old}, kept | {"id": moved, "renda_mensal": "Infinity"}),
+        Event("u", first_lsn + 4, 1, {"id": "x"}, kept | {"id": new}),
+        Event("u", first_lsn + 4, 2, {"email": "x"}, kept | {"id": new}),
+        Event("u", first_lsn + 5, 0, after=kept | {"id": moved}),
+        Event("u", first_lsn + 5, 1, after=kept | {"id": new}),
+    ]
+    return found

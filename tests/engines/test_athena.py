@@ -26,7 +26,7 @@ from sandbox.characters import characters
 from sandbox.disney_api import DisneyApi
 from tests.conftest import LocalAthena
 from tests.dbt.test_stream import deliver, lines, rows_of, transform  # noqa: F401 - a fixture
-from tests.dbt.user_events import Event, land
+from tests.dbt.user_events import land
 from tests.engines import hostile_values, iceberg_files
 from tests.engines.athena import CHARACTERS, LAYERS, PEOPLE, World
 
@@ -131,8 +131,7 @@ def test_changes_of_the_loader_of_the_stream_and_of_dms(
     for number, rows in enumerate(feeds, 1):
         path = deliver(tmp_path, rows, number)
         world.put(path, f"{today}/{path.name}")
-    hostile = [Event("c", 1_000 + n, after=text) for n, text in enumerate(hostile_values.documents(2_000_000))]
-    batch_id = land(tmp_path, hostile, datetime.now(UTC))
+    batch_id = land(tmp_path, hostile_values.events(2_000_000, 1_000), datetime.now(UTC))
     [path] = tmp_path.rglob(f"{batch_id}.parquet")
     world.put(path, f"{today}/{path.name}")
     world.api.change(seed=1)
@@ -141,7 +140,9 @@ def test_changes_of_the_loader_of_the_stream_and_of_dms(
     world.as_the_dag(FIVE_MINUTES)
     world.build_twin()
     world.assert_equals_twin()
-    assert world.query("select count(*) from staging.stg_customer__rejected_user_changes")[0][0] > 50
+    assert world.query("select count(*) from curated.users where unreadable_columns is not null")[0][0] > 50
+    rejected = world.query("select count(*) from staging.stg_customer__rejected_user_changes")[0][0]
+    assert rejected == len(hostile_values.WITHOUT_A_KEY) + 2
     [(notes,)] = world.query("select length(notes) from curated.users where user_id = 950015")
     assert notes == 9_000  # through sixteen changes of its key
 

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
 
@@ -26,7 +27,8 @@ from sandbox.redshift import Redshift
 from sandbox.redshift.faults import Fault
 from sandbox.redshift.refusals import mistakes
 from tests.dbt.test_engines import FUNCTIONS, called_functions
-from tests.engines import compare
+from tests.dbt.user_events import land
+from tests.engines import compare, hostile_values
 from tests.engines.lakes import AS_THE_DAG, ROOT, SmallLake, read
 
 pytestmark = [pytest.mark.xdist_group("redshift"), pytest.mark.timeout(600)]
@@ -129,6 +131,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, servers: postgres.Servers) -
     with SmallLake.api_of_few_characters() as api, patch.dict(os.environ, {"SANDBOX_HOME": str(folder / "sandbox")}):
         lake = SmallLake(folder, database, api)
         lake.land()
+        land(folder / "lake", hostile_values.events(2_000_000, 1_000), datetime.now(UTC))
         server = redshift.start(port=postgres.free_port(), environment=os.environ | lake.pipeline.environment)
         try:
             password = "made up for dbt"

@@ -160,8 +160,8 @@ def test_one_command_makes_all_stacks_and_a_second_one_changes_nothing(
     listed = s3.list_objects_v2(Bucket=outputs["AirflowBucketName"])["Contents"]
     assert {item["Key"] for item in listed} == {"startup.sh", "requirements.txt", "dags/lakehouse.py", "dags/.env"}
     written = s3.get_object(Bucket=outputs["AirflowBucketName"], Key="dags/.env")["Body"].read().decode()
-    assert f"LAKE_URI='s3://{outputs['RawBucketName']}'" in written.splitlines()
-    assert "LAKE_TARGET='athena'" in written.splitlines()
+    assert f"LAKE_URI=s3://{outputs['RawBucketName']}" in written.splitlines()
+    assert "LAKE_TARGET=athena" in written.splitlines()
 
     assert deploy.deploy(DEV, yes=True) == outputs
     again = capsys.readouterr().out

@@ -33,7 +33,7 @@ def publish_alert(lake: str) -> None:
 
 
 def read_secret(lake: str) -> None:
-    key.write(settings.from_environment({"VAULT_URI": lake, "MASKING_KEY_SECRET_ID": "key"}), rotate=False)
+    key.write(settings.from_environment({"VAULT_URI": lake, "MASKING_KEY_SECRET_ID": lake}), rotate=False)
 
 
 def open_bucket(lake: str) -> None:
@@ -50,7 +50,7 @@ REQUESTS, AWS = (land_characters, send_alert), (publish_alert, read_secret, open
         ("REQUESTS_CA_BUNDLE", "{folder}/nothing.pem", "REQUESTS_CA_BUNDLE is '.*nothing.pem', which cannot be read"),
         ("REQUESTS_CA_BUNDLE", "{folder}/text.pem", "REQUESTS_CA_BUNDLE is '.*text.pem', which holds no certificate"),
         ("HTTPS_PROXY", "nonsense:99999", "HTTPS_PROXY or ALL_PROXY is not the URL of an HTTP proxy"),
-        ("HTTPS_PROXY", "socks5://me:s3cr3t@a:1", "HTTPS_PROXY or ALL_PROXY is not the URL of an HTTP proxy"),
+        ("HTTPS_PROXY", "socks5://{login}@a:1", "HTTPS_PROXY or ALL_PROXY is not the URL of an HTTP proxy"),
         ("ALL_PROXY", "http://", "HTTPS_PROXY or ALL_PROXY is not the URL of an HTTP proxy"),
     ],
 )
@@ -64,7 +64,7 @@ def test_a_wrong_setting_of_http_needs_a_person(
 ) -> None:
     """Use faults F14."""
     (tmp_path / "text.pem").write_text("no certificate")
-    monkeypatch.setenv(variable, value.format(folder=tmp_path))
+    monkeypatch.setenv(variable, value.format(folder=tmp_path, login="me:s3cr3t"))
     with pytest.raises(OperatorError, match=message) as raised:
         use(str(tmp_path))
     assert "s3cr3t" not in str(raised.value)

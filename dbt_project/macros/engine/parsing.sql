@@ -56,3 +56,10 @@
         when {{ regexp_matches(text, '^-?[0-9]+([.][0-9]+)?$') }} then try_cast({{ text }} as decimal({{ precision }}, {{ scale }}))
     end
 {%- endmacro %}
+
+
+{#- A whole number as PostgreSQL prints it ('-42'); engines cast '1.5' or '1e3' to one too.
+    Result: bigint; null where the text is none or the number does not fit. The same on every engine. #}
+{% macro parse_bigint(text) -%}
+    case when {{ regexp_matches(text, '^(0|-?[1-9][0-9]*)$') }} then try_cast({{ text }} as bigint) end
+{%- endmacro %}

@@ -32,7 +32,7 @@ def test_no_error_holds_a_piece_of_the_password(password: str, replication: bool
         f"postgresql://127.0.0.1:1/customer?user=loader&password={password}",
         f"postgresql://loader:{password}@127.0.0.1:1,127.0.0.1:2/customer",
         f"postgres:/loader:{password}@127.0.0.1:1/customer",
-        f"service={password}",
+        f"service=nosuch password='{quoted}'",
     ):
         with pytest.raises(LoaderError) as raised:
             server.connect(text, replication=replication, setting="CUSTOMER_SNAPSHOT_DSN")

@@ -299,6 +299,32 @@ def test_a_write_that_postgresql_refuses_for_a_reason_of_its_own_leaves_no_publi
     assert application.execute("SELECT FROM pg_publication WHERE pubname = 'lakehouse_t'").rowcount == 0
 
 
+def test_a_partition_on_another_server_is_refused(
+    application: psycopg.Connection, any_version: postgres.Database
+) -> None:
+    as_admin(any_version, "CREATE FOREIGN DATA WRAPPER nowhere")
+    try:
+        as_admin(any_version, "CREATE SERVER elsewhere FOREIGN DATA WRAPPER nowhere")
+        as_admin(any_version, f"GRANT USAGE ON FOREIGN SERVER elsewhere TO {postgres.APP}")
+        application.execute(PARTITIONED[0])
+        application.execute("CREATE FOREIGN TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10) SERVER elsewhere")
+        with pytest.raises(OperatorError, match=r"the partition guards\.t1 is a foreign table"):
+            publish(any_version.app_dsn)
+    finally:
+        as_admin(any_version, "DROP FOREIGN DATA WRAPPER nowhere CASCADE")
+
+
+def test_a_role_that_may_not_create_the_publication_says_who_may(
+    application: psycopg.Connection, any_version: postgres.Database
+) -> None:
+    """KIND: DDL that no retry heals."""
+    application.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    read_only = f"{any_version.app_dsn}?options=-c%20default_transaction_read_only%3Don"
+    for dsn, why in ((any_version.dsn, "permission denied"), (read_only, "read-only transaction")):
+        with pytest.raises(OperatorError, match=f'{why}.*CREATE PUBLICATION "lakehouse_t" FOR TABLE ONLY "guards"."t"'):
+            publish(dsn)
+
+
 def test_columns_of_snapshot_and_changes_are_the_same_whatever_is_generated(
     application: psycopg.Connection, any_version: postgres.Database
 ) -> None:

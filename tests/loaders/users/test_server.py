@@ -205,11 +205,17 @@ def test_a_server_that_refuses_is_no_failure_that_a_retry_heals(any_version: pos
         ("connection failed: FATAL:  the database system is shutting down", TransientError, "shutting down"),
         ("connection failed: FATAL:  sorry, too many clients already", TransientError, "too many clients"),
         ("connection failed: FATAL:  no pg_hba.conf entry for host", OperatorError, "refused"),
+        ("connection failed: FATAL:  unsupported startup parameter: options", OperatorError, "a pooler that refuses"),
+        ('FATAL:  unrecognized configuration parameter "idle_session_timeout"', OperatorError, "PostgreSQL 14"),
         ("connection failed: server does not support SSL, but SSL was required", OperatorError, "TLS is required"),
         ('root certificate file "/x" does not exist', OperatorError, "TLS failed"),
         ('invalid sslmode value: "secret"', OperatorError, "does not know"),
         ('definition of service "secret" not found', OperatorError, "is not defined"),
-        ("[Errno -2] failed to resolve host 'secret'", TransientError, "its name cannot be resolved"),
+        (
+            "failed to resolve host 'secret': [Errno -2] Name or service not known",
+            TransientError,
+            "its name cannot be resolved",
+        ),
         ("connection timeout expired", TransientError, "no connection could be made to db:5432"),
     ],
 )

@@ -177,6 +177,7 @@ def test_ddl_on_a_table_in_partitions(connection: psycopg.Connection, ddl: list[
 
 def test_a_run_stops_after_such_ddl_and_goes_on_after_other_ddl(landing: Landing) -> None:
     """Change-data faults C1. What is no reason to stop is forgotten: the next look compares with the last one."""
+    landing.use(customer_gaps="stop")
     landing.write(person("Ana"))
     landing.land()
     landing.write("ALTER TABLE usuarios ADD apelido text")
@@ -192,6 +193,7 @@ def test_a_run_stops_after_such_ddl_and_goes_on_after_other_ddl(landing: Landing
 
 
 def test_a_state_of_an_older_loader_knows_the_oids_alone(landing: Landing) -> None:
+    landing.use(customer_gaps="stop")
     landing.write(person("Ana"))
     landing.land()
     now = landing.state["published_as"]

@@ -49,6 +49,7 @@ select
     {{ income_band('users.monthly_income') }} as income_band,
     {{ short_text('users.status', 64) }} as status,
     cast(date_trunc('month', users.created_at) as date) as created_month,
+    {{ short_text('users.unreadable_columns', 128) }} as unreadable_columns,
 
     ---------- bookkeeping
     users.is_deleted,
