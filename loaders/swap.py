@@ -65,6 +65,17 @@ def settle(lake: Lake) -> None:
         _settle(lake, swap, version)
 
 
+def replaced(lake: Lake) -> set[str]:
+    """The files that a killed swap has replaced but not removed: their rows are in another file too.
+
+    For those who read raw and may not remove anything. The caller holds the lock NAME.
+    """
+    swap, _ = _read(lake)
+    if swap is None or swap.settled or _rows(lake, swap.new) != swap.rows:
+        return set()
+    return set(swap.old) - {swap.new}
+
+
 def finish(lake: Lake) -> None:
     """Settle, for those who are about to land a batch: it costs one read, never waits and never fails."""
     try:

@@ -58,10 +58,10 @@ def _transaction(changes: Iterable[Event]) -> Transaction:
 def _landed(lake: Lake, epoch: int, start: int, end: int) -> Iterator[Transaction]:
     """The transactions with `start <= commit_lsn < end` in raw, in commit order."""
     with lake.lock(swap.NAME):  # no compaction meanwhile: it would show rows twice
-        swap.settle(lake)
+        replaced = swap.replaced(lake)
         files = [file for found in USER_CHANGES.files(lake).values() for file in found if file.epoch == epoch]
         for file in sorted(files):
-            if int(file.last, 16) > start and int(file.first, 16) < end:
+            if file.key not in replaced and int(file.last, 16) > start and int(file.first, 16) < end:
                 yield from _transactions(lake, file.key, start, end)
 
 
