@@ -101,7 +101,7 @@ def land_until(pipeline: Pipeline, stop: threading.Event) -> None:
 
 
 def build(pipeline: Pipeline, *options: str) -> None:
-    models = ["+path:models/refined/customer", "path:models/curated/customer"]
+    models = ["+path:models/refined/customer", "path:models/curated/customer", "--indirect-selection", "buildable"]
     pipeline.dbt("build", "--select", *models, "--exclude-resource-type", "unit_test", *options)
 
 
