@@ -76,7 +76,7 @@ def decode(
         elif kind == RELATION:
             if message[1:5] == oid:
                 schema, table, identity, columns = _relation(message)
-                is_keyed = identity == FULL or [name for name, in_identity in columns if in_identity] == [KEY]
+                is_keyed = identity == FULL or (KEY, True) in columns  # which columns besides: see replica_identity
                 source = source_prefix(database, schema, table)
                 whole = RowFormat(columns)
                 rows = {NEW: whole, OLD: whole, OLD_KEY: RowFormat(columns, key_only=True)}

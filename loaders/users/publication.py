@@ -227,7 +227,7 @@ def _check_key(connection: psycopg.Connection, table: SourceTable, relations: li
     for relation in relations:
         if reason := replica_identity.unkeyed(relation):
             raise OperatorError(f"rows could not be followed: {reason}")
-    if not replica_identity.is_unique_key(connection, table.oid):
+    if not replica_identity.has_unique_key(connection, table.oid):
         raise OperatorError(
             f"rows could not be followed: dbt knows a row of {table.qualified_name} by {KEY}, which must be NOT NULL "
             f"and have a valid unique index of its own that is not deferrable. Make {KEY} the primary key"

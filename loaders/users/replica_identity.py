@@ -23,6 +23,7 @@ class Relation:
     persistence: str
     identity: str  # relreplident
     identity_columns: list[str]  # of the index that is the identity; none where there is no index that can be
+    partition_columns: list[str]  # by which the table is partitioned: PostgreSQL wants them in every unique index of it
     stored: bool  # whether it has generated columns that are stored
     virtual: bool  # or computed when they are read
     listed: list[str] | None  # the columns that its publication lists
@@ -65,6 +66,11 @@ def relations(connection: psycopg.Connection, *, table: int, publication: int | 
                          AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident END
                        ORDER BY a.attname
                    ) AS identity_columns,
+                   ARRAY(
+                       SELECT DISTINCT a.attname::text FROM pg_partition_tree(listed.oid::regclass) part
+                       JOIN pg_partitioned_table p ON p.partrelid = part.relid
+                       JOIN pg_attribute a ON a.attrelid = part.relid AND a.attnum = ANY(p.partattrs)
+                   ) AS partition_columns,
                    EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attgenerated = 's') AS stored,
                    EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attgenerated = 'v') AS virtual,
                    listed.names AS listed,
@@ -114,7 +120,7 @@ def unwritable(relation: Relation, version: int) -> str | None:
 
 def unkeyed(relation: Relation) -> str | None:
     """Why changes of the relation do not say which row they are of by dbt's key, and what helps; None if they do."""
-    if relation.identity == FULL or relation.identity_columns == [KEY]:
+    if relation.identity == FULL or is_key(relation.identity_columns, relation.partition_columns):
         return None
     columns = ", ".join(relation.identity_columns) or "nothing"
     return (
@@ -123,19 +129,34 @@ def unkeyed(relation: Relation) -> str | None:
     )
 
 
-def is_unique_key(connection: psycopg.Connection, table: int) -> bool:
+def is_key(columns: list[str], partition_columns: list[str]) -> bool:
+    """Whether a unique index of these columns stands for dbt's key.
+
+    Of a partitioned table it must hold the partition columns too, so that only the application knows that no two
+    partitions have the same key; `python -m loaders verify` finds it where that is not so.
+    """
+    return KEY in columns and set(columns) <= {KEY, *partition_columns}
+
+
+def has_unique_key(connection: psycopg.Connection, table: int) -> bool:
     """Whether an index keeps two rows of the table from having the same key, at each moment, and none has no key."""
-    return (
-        connection.execute(
-            """
-        SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-        WHERE i.indrelid = %s AND i.indnkeyatts = 1 AND a.attname = %s AND a.attnotnull
+    indexes = connection.execute(
+        """
+        SELECT ARRAY(
+            SELECT attname::text FROM pg_attribute
+            WHERE attrelid = i.indrelid AND attnum = ANY(i.indkey[0:i.indnkeyatts - 1])
+        ), ARRAY(
+            SELECT attname::text FROM pg_partition_tree(i.indrelid::regclass) part
+            JOIN pg_partitioned_table p ON p.partrelid = part.relid
+            JOIN pg_attribute ON attrelid = part.relid AND attnum = ANY(p.partattrs)
+        )
+        FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = %s AND a.attnotnull
+        WHERE i.indrelid = %s AND i.indexprs IS NULL
           AND i.indislive AND i.indisvalid AND i.indisready AND i.indisunique AND i.indimmediate AND i.indpred IS NULL
         """,
-            [table, KEY],
-        ).rowcount
-        > 0
+        [KEY, table],
     )
+    return any(is_key(columns, partition_columns) for columns, partition_columns in indexes)
 
 
 def _by_index(relation: Relation) -> str:

@@ -110,6 +110,28 @@ TABLES = {
         "name a row by email, and dbt knows it by id",
     ),
     "another primary key": (["CREATE TABLE t (id int, email text PRIMARY KEY)"], "name a row by email"),
+    "a primary key with the partition's column": (
+        [
+            "CREATE TABLE t (id int, uf text, n int, PRIMARY KEY (id, uf)) PARTITION BY LIST (uf)",
+            "CREATE TABLE t1 PARTITION OF t DEFAULT",
+        ],
+        None,
+    ),
+    "a primary key with another column than the partition's": (
+        [
+            "CREATE TABLE t (id int, uf text, n int, PRIMARY KEY (id, uf, n)) PARTITION BY LIST (uf)",
+            "CREATE TABLE t1 PARTITION OF t DEFAULT",
+        ],
+        "by id, n, uf",
+    ),
+    "full identity with the key and an expression": (
+        [
+            "CREATE TABLE t (id int NOT NULL, n text)",
+            "CREATE UNIQUE INDEX ON t (id, lower(n))",
+            "ALTER TABLE t REPLICA IDENTITY FULL",
+        ],
+        "must be NOT NULL and have a valid unique index",
+    ),
     "a primary key with more columns": (["CREATE TABLE t (id int, uf text, PRIMARY KEY (id, uf))"], "by id, uf"),
     "leaf with another identity": (
         [
@@ -292,7 +314,7 @@ def test_a_write_that_postgresql_refuses_for_a_reason_of_its_own_leaves_no_publi
     application.execute("CREATE TABLE t (id int PRIMARY KEY DEFERRABLE)")
     monkeypatch.setattr(replica_identity, "unwritable", lambda *_: None)
     monkeypatch.setattr(replica_identity, "unkeyed", lambda *_: None)
-    monkeypatch.setattr(replica_identity, "is_unique_key", lambda *_: True)
+    monkeypatch.setattr(replica_identity, "has_unique_key", lambda *_: True)
     with pytest.raises(OperatorError, match=r"would make the application's writes fail: cannot .* replica identity"):
         publish(any_version.app_dsn)
     assert may_write(application)
