@@ -71,7 +71,7 @@ def replaced(lake: Lake) -> set[str]:
     For those who read raw and may not remove anything. The caller holds the lock NAME.
     """
     swap, _ = _read(lake)
-    if swap is None or swap.settled or _rows(lake, swap.new) != swap.rows:
+    if swap is None or swap.settled or _rows(lake, swap) != swap.rows:
         return set()
     return set(swap.old) - {swap.new}
 
@@ -88,7 +88,7 @@ def finish(lake: Lake) -> None:
 
 
 def _settle(lake: Lake, swap: Swap, version: str | None) -> None:
-    rows = _rows(lake, swap.new)
+    rows = _rows(lake, swap)
     if rows == swap.rows:
         lake.delete(key for key in swap.old if key != swap.new)
     elif rows is None or swap.new in swap.old:
@@ -101,15 +101,20 @@ def _settle(lake: Lake, swap: Swap, version: str | None) -> None:
     _save(lake, replace(swap, settled=True), version)
 
 
-def _rows(lake: Lake, key: str) -> int | None:
-    """How many rows a file has by its footer; None where there is no such file."""
+def _rows(lake: Lake, swap: Swap) -> int | None:
+    """How many rows the new file has by its footer; None where there is no such file."""
     try:
-        with lake.local_file(key) as path:
+        with lake.local_file(swap.new) as path:
             return pq.read_metadata(path).num_rows
     except FileNotFoundError:
         return None
     except (pa.ArrowException, OSError) as error:
-        raise OperatorError(f"cannot read {lake.uri}/{key}: {error}. Remove it, then run again") from error
+        # Only a file of a name of its own may go: all of its rows are still in the old ones.
+        remedy = "restore its last good version" if swap.new in swap.old else "remove it"
+        raise OperatorError(
+            f"cannot read {lake.uri}/{swap.new}: {error}. Nothing was removed. If it is damaged, {remedy}; "
+            "then run again"
+        ) from error
 
 
 def _read(lake: Lake) -> tuple[Swap | None, str | None]:

@@ -154,7 +154,7 @@ def canonical(column: Column, source_type: str) -> sql.Composable:
         return sql.SQL("CASE WHEN {0} ~ {1} THEN {2} END").format(
             printed, sql.Literal(f"^{DECIMAL}$"), sql.SQL(number).format(printed)
         )
-    raise OperatorError(f"{column.column} is of type {column.type}, which `verify` cannot compare yet")
+    raise OperatorError(f"{column.column} is of type {column.type}, which verify cannot compare yet")
 
 
 def _in_range(name: sql.Composable, first: str, last: str, text: str) -> sql.Composable:

@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import wraps
 from pathlib import Path
@@ -313,9 +313,9 @@ def test_the_locks_of_the_loaders_do_not_matter(settings: Settings, lake: Lake) 
         assert compact(settings).files == 8
 
 
-def begin_swap(lake: Lake, *, rows: int, new: str) -> list[str]:
-    """Write down a swap of two crawls as a killed run leaves it."""
-    old = [land_crawl(lake, hours(hour)) for hour in (1, 2)]
+def begin_swap(lake: Lake, *, rows: int, new: str, old: Sequence[str] = ()) -> list[str]:
+    """Write down a swap, of two new crawls unless others are named, as a killed run leaves it."""
+    old = list(old) or [land_crawl(lake, hours(hour)) for hour in (1, 2)]
     pending = {"format": 1, "new": new, "old": old, "rows": rows, "begun_at": DAY.isoformat(), "settled": False}
     found = lake.read(swap.KEY)
     lake.write(swap.KEY, json.dumps(pending).encode(), expected=found and found[1])
@@ -440,11 +440,22 @@ def test_a_new_file_that_cannot_be_read_removes_nothing(in_folder: Settings) -> 
     new = CHARACTERS.key(DAY, "new")
     lake.write(new, b"spoilt", expected=None)
     old = begin_swap(lake, rows=4, new=new)
-    with pytest.raises(OperatorError, match=f"cannot read .*{new}.* Remove it, then run again"):
+    with pytest.raises(OperatorError, match=f"cannot read .*{new}.* If it is damaged, remove it; then run again"):
         compact(in_folder)
     assert set(old) <= set(lake.keys("raw"))
     lake.delete([new])
     assert compact(in_folder).files == 2
+
+
+def test_no_message_proposes_to_remove_the_only_copy(in_folder: Settings) -> None:
+    """An erasure puts a file in its own place, so what cannot be read may be all that is left of it."""
+    lake = open_lake(in_folder.lake_uri)
+    only = land_crawl(lake, hours(1))
+    body, version = lake.read(only)
+    lake.write(only, body[:-20], expected=version)
+    begin_swap(lake, rows=4, new=only, old=[only])
+    with pytest.raises(OperatorError, match=r"If it is damaged, restore its last good version; then run again"):
+        compact(in_folder)
 
 
 @pytest.mark.parametrize(
