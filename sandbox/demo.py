@@ -134,7 +134,7 @@ def run(options: argparse.Namespace) -> None:
     console.print(table("Time", ["step", "seconds"], [
         (name, f"{seconds:.1f}") for name, seconds in [*demo.seconds.items(), ("all", sum(demo.seconds.values()))]
     ]))  # fmt: skip
-    console.print(f"Docs site: {ROOT / 'dbt_project/target/static_index.html'} (or `make docs`)")
+    console.print(f"Docs site: {documents() / 'static_index.html'} (or `make docs`)")
     if not verified.is_equal:
         sys.exit("The lake differs from the customer table: `python -m loaders verify --keys` names the ids")
 
@@ -210,8 +210,13 @@ def show_tables(demo: Demo) -> None:
         demo.console.print(table(*sample))
 
 
+def documents() -> Path:
+    """The folder that dbt writes its documents to."""
+    return ROOT / "dbt_project" / (os.environ.get("DBT_TARGET_PATH") or "target")
+
+
 def freshness() -> list[tuple]:
-    results = json.loads((ROOT / "dbt_project/target/sources.json").read_text())["results"]
+    results = json.loads((documents() / "sources.json").read_text())["results"]
     return [
         (result["unique_id"].split(".", 2)[2], str(result.get("max_loaded_at"))[:19], result["status"])
         for result in results
