@@ -33,7 +33,7 @@ from tests.engines.athena import CHARACTERS, LAYERS, PEOPLE, World
 pytestmark = [pytest.mark.xdist_group("athena"), pytest.mark.timeout(900)]
 
 FIVE_MINUTES = "_every_five_minutes"
-LATER = 1 << 50  # an LSN that the database here does not reach
+LATER = 1 << 30  # an LSN that the database here does not reach
 DAILY = ("--vars", "daily: true")  # with the tests that read whole tables
 POSITIONS = "select count(*), count(distinct (epoch, commit_lsn, change_seq)) from staging.base_customer__user_changes"
 COLUMNS = "nome, email, cpf, telefone, data_nascimento, cep, cidade, uf, renda_mensal, status"
