@@ -68,10 +68,14 @@ class Cycle(NamedTuple):
 
 @contextmanager
 def moto(**settings: str) -> Iterator[None]:
-    """A local server of S3, Glue, Secrets Manager and STS with empty buckets; boto3 and our settings point to it."""
+    """A local server of S3, Glue, Secrets Manager and STS with empty buckets; boto3 and our settings point to it.
+
+    What it holds belongs to this process and not to the server, so it is emptied before and after.
+    """
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    reset = f"http://{host}:{port}/moto-api/reset"
     environment = {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "made-up"),
@@ -83,12 +87,13 @@ def moto(**settings: str) -> Iterator[None]:
         **settings,
     }
     with patch.dict(os.environ, environment):
+        requests.post(reset, timeout=10)
         for bucket in BUCKETS:
             boto3.client("s3").create_bucket(Bucket=bucket)
         try:
             yield
         finally:
-            requests.post(f"{environment['AWS_ENDPOINT_URL']}/moto-api/reset", timeout=10)  # it outlives the server
+            requests.post(reset, timeout=10)
             server.stop()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
+import hypothesis
 import psycopg
 import pytest
 from moto.server import ThreadedMotoServer
@@ -28,6 +29,10 @@ LONGEST = (
     "tests/test_benchmarks.py",
     "tests/pipeline/",
 )
+
+# An example may be slow because the machine is busy: that is no fault of the code.
+hypothesis.settings.register_profile("lakehouse", deadline=None)
+hypothesis.settings.load_profile("lakehouse")
 
 _numbers = itertools.count(1)
 

@@ -93,7 +93,6 @@ def test_any_order_gives_the_same_tables(dbt: Dbt, lake: Path, query: Callable[.
     @settings(
         max_examples=EXAMPLES,
         phases=[Phase.generate],  # shrinking would take hours; an example is small enough to read
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),

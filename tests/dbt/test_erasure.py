@@ -86,7 +86,6 @@ def test_any_history_is_forgotten_alike(
     @settings(
         max_examples=max(EXAMPLES // 3, 1),
         phases=[Phase.generate],
-        deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),

@@ -99,7 +99,7 @@ def test_pseudonym_equals_pythons_hmac_byte_for_byte(evaluate: Callable[..., Eva
 def test_pseudonym_equals_pythons_hmac_for_any_text(evaluate: Callable[..., Evaluate]) -> None:
     run = evaluate("pseudonym('value')")
 
-    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(st.none() | st.text(), min_size=1))
     def check(values: list[str | None]) -> None:
         assert run(values) == [python_hmac(value) for value in values]

@@ -102,7 +102,7 @@ def marts(dbt: Dbt) -> Iterator[Marts]:
 def test_in_any_population_nobody_stands_out(marts: Marts) -> None:
     ana = Person("SP", 30, 1000, "ativo")
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
     @example([])
     @example([ana] * 3)  # a tiny lake
     @example([ana] * 5)
