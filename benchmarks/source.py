@@ -46,11 +46,16 @@ def run(work: Path, *, quick: bool) -> Section:
     with customer_database(work) as database:
         log.info("source: %s people", f"{people:,}")
         customer_app.seed_people(database.app_dsn, people)
-        with psycopg.connect(database.admin_dsn, autocommit=True) as admin:
-            admin.execute("ALTER SYSTEM SET autovacuum = off")  # its workers would be counted too
-            admin.execute("SELECT pg_reload_conf()")
-            admin.execute("VACUUM ANALYZE public.usuarios")
+        settle(database)
         return report(people, day, list(read(work, database, day, runs)))
+
+
+def settle(database: Database) -> None:
+    """Vacuum the table once and for all: autovacuum's workers would be counted, and would disturb readers of the replica."""
+    with psycopg.connect(database.admin_dsn, autocommit=True) as admin:
+        admin.execute("ALTER SYSTEM SET autovacuum = off")
+        admin.execute("SELECT pg_reload_conf()")
+        admin.execute("VACUUM ANALYZE public.usuarios")
 
 
 def read(work: Path, database: Database, day: int, runs: int) -> Iterator[Reading]:

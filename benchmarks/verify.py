@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from benchmarks.measure import Cost, measure
 from benchmarks.report import Section, Target
-from benchmarks.source import watch
+from benchmarks.source import settle, watch
 from benchmarks.world import ALTERNATIVES, DBT, LOADERS, customer_database, customer_settings, environment
 from sandbox import customer_app, postgres
 
@@ -32,6 +32,8 @@ def run(work: Path, *, quick: bool) -> Section:
     with customer_database(work) as database:
         log.info("verify: %s people", f"{people:,}")
         customer_app.seed_people(database.app_dsn, people)
+        settle(database)
+        postgres.wait_for_standby(postgres.running(work / "sandbox"))
         folder = work / "lake"
         folder.mkdir()
         settings = environment(folder, **customer_settings(database))
