@@ -51,7 +51,7 @@ def run(work: Path, *, quick: bool) -> Section:
 
 
 def settle(database: Database) -> None:
-    """Vacuum the table once and for all: autovacuum's workers would be counted, and would disturb readers of the replica."""
+    """Vacuum once and then never: autovacuum would be counted, and would disturb readers of the replica."""
     with psycopg.connect(database.admin_dsn, autocommit=True) as admin:
         admin.execute("ALTER SYSTEM SET autovacuum = off")
         admin.execute("SELECT pg_reload_conf()")
