@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("%s", error)
         return error.exit_code
     except OSError as error:  # a full disk, a folder that may not be written, a connection refused
-        log.error("the lake or this machine failed, nothing was landed by half: %s", error)
+        log.error("the lake or this machine failed, nothing was landed in part: %s", error)
         return 1
     seconds = round(time.monotonic() - started, 3)
     if config.metrics == "emf" and isinstance(done, Landed):

@@ -8,7 +8,7 @@ class LoaderError(Exception):
 
 
 class TransientError(LoaderError):
-    """The source or the lake failed and nothing was landed by half: a later run may well succeed."""
+    """The source or the lake failed and nothing was landed in part: a later run may well succeed."""
 
     exit_code = 1
 

@@ -85,7 +85,7 @@ def rewrite(settings: Settings) -> None:
                 os.fsync(written.fileno())
             fresh.replace(path)  # while the former file is open, so that nobody else has it
     except TransientError as error:
-        raise TransientError(f"raw is clean, but the tables are not written anew: {error}") from None
+        raise TransientError(f"raw is clean, but DuckDB's file was not rewritten: {error}") from None
     finally:
         fresh.unlink(missing_ok=True)
 

@@ -21,36 +21,16 @@ from privacy.verdict import Verdict
 
 # Letters with and without case, composed, combined and joined; digits of several scripts; signs; what is invisible.
 UNITS = (
-    *("a", "B", "ab", "Ana", "\u00e9", "e\u0301", "\u00df", "\ufb01", "\u01c5", "\u0130", "\u674e", "\ud55c", "\u10d0"),
-    *(
-        "\u0645",
-        "\u0e01",
-        "A\u200d",
-        "\u200eA",
-        "\u202eA",
-        "A\ufeff",
-        "\u0301",
-        "a\u20dd",
-        "A.",
-        "-A",
-        "A\t",
-        "\U0001f642",
-    ),
-    *("\U0001f469\U0001f3fd\u200d\U0001f680", "7", "21", "\u0667", "\uff17", "7\u20e3", "'", "%", "***"),
-)
+    "a", "B", "ab", "Ana", "\u00e9", "e\u0301", "\u00df", "\ufb01", "\u01c5", "\u0130", "\u674e", "\ud55c", "\u10d0",
+    "\u0645", "\u0e01", "A\u200d", "\u200eA", "\u202eA", "A\ufeff", "\u0301", "a\u20dd", "A.", "-A", "A\t",
+    "\U0001f642", "\U0001f469\U0001f3fd\u200d\U0001f680", "7", "21", "\u0667", "\uff17", "7\u20e3", "'", "%", "***",
+)  # fmt: skip
 SPACES = (" ", "  ", "\u00a0", "\u3000", "\n")
 SHAPES = (
-    *("{a}", "{a}{b}", "{a} {b}", "{a}{space}{b}", "{a}@e.co", "{a}{b}@e.co", "{a}@{b}", "{a}.{b}@e.co"),
-    *(
-        "https://{a}",
-        "https://{a}.co",
-        "https://{a}.co/",
-        "https://{a}.co/{b}",
-        "http://e.co/{a}",
-        "+{a}",
-        "({a}) {b}-{a}",
-    ),
-)
+    "{a}", "{a}{b}", "{a} {b}", "{a}{space}{b}", "{a}@e.co", "{a}{b}@e.co", "{a}@{b}", "{a}.{b}@e.co",
+    "https://{a}", "https://{a}.co", "https://{a}.co/", "https://{a}.co/{b}", "http://e.co/{a}",
+    "+{a}", "({a}) {b}-{a}",
+)  # fmt: skip
 NUMBERS = "52998224725013101001198765"
 LONG = 5_000  # characters, more than a mask reads
 

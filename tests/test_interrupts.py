@@ -125,7 +125,7 @@ def test_the_sandbox_stops_the_servers_that_an_interrupted_start_has_started(tmp
 
 
 def test_dbt_in_a_program_of_ours(tmp_path: Path) -> None:
-    """Use faults F17: dbt tells of an interrupt as of an error, with its traceback."""
+    """Use faults F17: dbt reports an interrupt as an error, with a traceback."""
     with started(tmp_path, "-m", "privacy") as process:
 
         def dbt_parses() -> bool:

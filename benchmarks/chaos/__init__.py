@@ -169,7 +169,7 @@ class Chaos:
         self._end(process)
 
     def crash(self) -> None:
-        """Crash both servers in the midst of a run."""
+        """Crash both servers in the middle of a run."""
         process = self._start()
         process.join(self.rng.uniform(0.0, self.longest_run))
         postgres.stop(self.home, "immediate", FLAVOUR)
@@ -178,7 +178,7 @@ class Chaos:
         self._end(process)
 
     def promote(self) -> None:
-        """Crash the primary in the midst of a run, promote the standby, and build another standby."""
+        """Crash the primary in the middle of a run, promote the standby, and build another standby."""
         self._wait_for_slot_copy()
         if not self.waits_for_standby:
             self._leave_standby_behind()

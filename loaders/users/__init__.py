@@ -26,7 +26,7 @@ def land(settings: Settings, *, resnapshot: bool = False) -> Landed:
 
     A new snapshot begins where `resnapshot` asks for it, and where changes may be missing and a replica can be read.
 
-    Raises TransientError or OperatorError; nothing is ever landed by half.
+    Raises TransientError or OperatorError; nothing is ever landed in part.
     """
     dsn = settings.required_customer_dsn
     lake = open_lake(settings.lake_uri, kms_key_id=settings.lake_kms_key_id)

@@ -118,7 +118,7 @@ def source_errors() -> Iterator[None]:
     except psycopg.Error as error:
         message = error.diag.message_primary or str(error).partition("\n")[0]
         if error.sqlstate is None or error.sqlstate.startswith(TRANSIENT):
-            raise TransientError(f"the customer database failed, nothing was landed by half: {message}") from None
+            raise TransientError(f"the customer database failed, nothing was landed in part: {message}") from None
         raise OperatorError(f"the customer database refused: {message} (SQLSTATE {error.sqlstate})") from None
 
 
@@ -174,7 +174,7 @@ def _not_connected(text: str, dsn: Dsn) -> LoaderError:
         if piece in text:
             return OperatorError(f"{dsn.setting} cannot be used, nothing was landed: {reason}")
     why = "its name cannot be resolved" if "resolve" in text or "translate" in text else "no connection could be made"
-    return TransientError(f"the customer database failed, nothing was landed by half: {why} to {dsn.place}")
+    return TransientError(f"the customer database failed, nothing was landed in part: {why} to {dsn.place}")
 
 
 def _check_session(connection: psycopg.Connection, session: dict[str, str], setting: str) -> None:

@@ -115,7 +115,7 @@ def test_an_email_has_one_pseudonym_however_it_is_written(evaluate: Callable[...
     assert run(["", " \t\n", None]) == [None] * 3
 
 
-# Each row is one number, however it is written; what stands in different rows is different.
+# Each row is one number in several spellings; no two rows are the same number.
 TAX_NUMBERS = {
     "52998224725": [
         "529.982.247-25",
@@ -255,7 +255,7 @@ MASKS = {
 
 @pytest.mark.parametrize("call", MASKS)
 def test_readable_mask(evaluate: Callable[..., Evaluate], call: str) -> None:
-    """Use fault F3 (a name of one-character words stands in refined whole) and its kind."""
+    """Use fault F3 (refined shows a name of one-character words whole) and its kind."""
     examples = MASKS[call]
     assert evaluate(call)([*examples, None]) == [*examples.values(), None]
 

@@ -58,7 +58,7 @@ def test_whoever_needs_the_file_names_the_process_that_has_it(tmp_path: Path, mo
         with pytest.raises(TransientError, match=r"is in use by process \d+ .* close its connection") as raised:
             duckdb_file.connect(file)
         assert str(raised.value).startswith(said)
-        with pytest.raises(TransientError, match=r"the tables are not written anew: .* is in use by process"):
+        with pytest.raises(TransientError, match=r"DuckDB's file was not rewritten: .* is in use by process"):
             warehouse.rewrite(settings)
         [(_, rows, note)] = warehouse.search(settings, ["1"])
         assert rows is None

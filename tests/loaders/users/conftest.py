@@ -21,6 +21,7 @@ from loaders.settings import Settings
 from loaders.users import server
 from loaders.users.state import KEY
 from sandbox import customer_app, postgres
+from tests.background import repeating
 
 ORDER = [("epoch", "ascending"), ("commit_lsn", "ascending"), ("change_seq", "ascending")]
 
@@ -72,19 +73,8 @@ class Landing:
     @contextmanager
     def repeating(self, statement: str) -> Iterator[None]:
         """Meanwhile the superuser runs the statement on the primary again and again."""
-        stop = threading.Event()
-
-        def repeat() -> None:
-            while not stop.wait(0.05):
-                self.admin(statement)
-
-        thread = threading.Thread(target=repeat)
-        thread.start()
-        try:
+        with repeating(lambda: self.admin(statement)):
             yield
-        finally:
-            stop.set()
-            thread.join()
 
     @property
     def state(self) -> dict:
